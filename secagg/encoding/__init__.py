@@ -1,0 +1,1 @@
+"""How vectors become bytes and back: rings, fixed-point codes, messages."""

@@ -1,0 +1,75 @@
+"""Every error that the library raises on purpose, arranged by whose fault it is.
+
+``SecAggError`` is the root and is never raised itself. An error leaves the object that raised it as it was: nothing is
+folded in, released or consumed. No error text ever holds a secret, a vector or a share.
+"""
+
+from __future__ import annotations
+
+
+class SecAggError(Exception):
+    """Root of the taxonomy; catch it to catch whatever the library raises on purpose."""
+
+
+class ParameterError(SecAggError, ValueError):
+    """Whoever chose the round's parameters is at fault: they are unsafe, impossible, or their sum would wrap."""
+
+
+class InputError(SecAggError, ValueError):
+    """The local caller is at fault: an argument (a vector, a weight) is of the wrong kind, size or range."""
+
+
+class LocalProtocolError(SecAggError):
+    """The local caller is at fault: the call does not fit the session's stage (a second ``submit``, say)."""
+
+
+class DecodeError(SecAggError):
+    """Some bytes are not a message of this protocol version: wrong length, header, or a field out of range.
+
+    Sessions know who sent the bytes and raise ``PeerFault`` or ``ServerFault`` from this error.
+    """
+
+
+class PeerFault(SecAggError):
+    """A client is at fault.
+
+    Attributes:
+        client_id: the client at fault, as it stands in the roster.
+    """
+
+    def __init__(self, client_id: int, reason: str) -> None:
+        super().__init__(f"client {client_id}: {reason}")
+        self.client_id = client_id
+        self.reason = reason
+
+
+class StaleMessage(PeerFault):
+    """A client's message was folded in already, or its stage is closed; it was not counted and may be ignored."""
+
+
+class ServerFault(SecAggError):
+    """The server is at fault: it sent what an honest server never sends."""
+
+
+class TooFewClients(SecAggError):
+    """Nobody's fault: fewer clients are left than privacy or recovery needs. Nothing was revealed.
+
+    Attributes:
+        have: how many there are.
+        need: how many there must be.
+        what: which floor was missed, in words.
+    """
+
+    def __init__(self, have: int, need: int, what: str) -> None:
+        super().__init__(f"{what}: have {have}, need {need}")
+        self.have = have
+        self.need = need
+        self.what = what
+
+
+class SelfTestError(SecAggError):
+    """The machine is at fault: a kernel's known answer came out wrong, so the kernel is not used."""
+
+
+class InconsistentSum(SecAggError):
+    """Some client is at fault, nobody can say which: the unmasked values cannot be a sum of inputs in range."""

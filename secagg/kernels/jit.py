@@ -1,0 +1,45 @@
+"""The one way a kernel is compiled, and what this process had to compile itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast
+
+import numba
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_OPTIONS = {"nogil": True, "error_model": "numpy"}
+_dispatchers: list[Any] = []
+
+
+def kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile ``function`` at its first call with each set of types, without the GIL, and keep the code on disk.
+
+    A kernel may close over integers, which it then sees as constants and which are part of its key on disk. It must not
+    close over anything else: whatever does not pickle to the same bytes in the next process is compiled again there.
+    For the same reason a kernel and all that it inlines stand in one file, whose date the disk cache compares.
+    """
+    try:
+        compiled = numba.njit(cache=True, **_OPTIONS)(function)
+    except RuntimeError:
+        # numba finds no directory it may write to: a read-only install run without a home.
+        compiled = numba.njit(**_OPTIONS)(function)
+    _dispatchers.append(compiled)
+    return cast(Callable[P, R], compiled)
+
+
+def is_compiling() -> bool:
+    """Tell whether kernels are compiled at all: not when NUMBA_DISABLE_JIT is set."""
+    return not numba.config.DISABLE_JIT
+
+
+def compiled_afresh() -> int:
+    """Count the kernel specialisations that this process compiled because the disk cache did not hold them."""
+    return sum(sum(d.stats.cache_misses.values()) for d in _dispatchers if hasattr(d, "stats"))
+
+
+def loaded_from_cache() -> int:
+    """Count the kernel specialisations that this process took from the disk cache."""
+    return sum(sum(d.stats.cache_hits.values()) for d in _dispatchers if hasattr(d, "stats"))

@@ -1,0 +1,366 @@
+"""Parameters of a round: planned from what a caller knows, proved safe and free of overflow when they are built.
+
+Source: SPEC "Parameters"; the sparse graph's rule is in ``graph_parameters``.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal, get_args
+
+from secagg.errors import DecodeError, ParameterError
+from secagg.graph_parameters import (
+    MAX_RATE_SUM,
+    Cohort,
+    is_connected,
+    recovery_limit,
+    secrecy_limit,
+    smallest_sparse_graph,
+)
+
+Protocol = Literal["secagg", "secagg+"]
+Threat = Literal["semi-honest", "malicious-server"]
+Graph = Literal["complete", "harary"]
+
+MAX_CLIENTS = 1 << 20
+MAX_DIMENSION = 1 << 40
+MAX_RING_BITS = 64
+MAX_CODE_BITS = 32
+MIN_SPARSE_CLIENTS = 40
+"""Below this a sparse graph saves nothing and its counts round to no tolerance."""
+MIN_HONEST_SURVIVORS = 2
+"""A sum in which one honest value stands alone is that value, whatever the protocol."""
+
+_LAYOUT = struct.Struct("<IQdBQddBBBIIIB")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FixedPoint:
+    """Fixed-point encoding of real coordinates: clip to [-clip, clip], then one of 2**bits evenly spaced codes.
+
+    Args:
+        clip: largest magnitude that survives, positive and finite, in the vector's own unit.
+        bits: bits of a code, 1 to 32.
+
+    Raises:
+        ParameterError: an argument lies outside its range.
+    """
+
+    clip: float
+    bits: int
+
+    def __post_init__(self) -> None:
+        clip = _real("clip", self.clip)
+        if not (math.isfinite(clip) and clip > 0 and math.isfinite(2 * clip)):
+            raise ParameterError(f"clip must be positive and finite, got {self.clip!r}")
+        object.__setattr__(self, "clip", clip)
+        object.__setattr__(self, "bits", _integer("bits", self.bits, 1, MAX_CODE_BITS))
+        if not (self.step > 0 and math.isfinite(1 / self.step)):
+            raise ParameterError(f"clip {clip!r} is too small for codes of {self.bits} bits")
+
+    @property
+    def largest_code(self) -> int:
+        """The code of ``+clip``: 2**bits - 1."""
+        return (1 << self.bits) - 1
+
+    @property
+    def step(self) -> float:
+        """Distance between neighbouring codes; stochastic rounding errs by less, and on average by nothing."""
+        return 2 * self.clip / self.largest_code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundParams:
+    """What all parties of a round agree on. Build it with ``plan``; every field is checked however it is built.
+
+    Attributes:
+        clients: n, the clients invited, 2 to 2**20.
+        dimension: d, coordinates of each vector, 0 to 2**40.
+        encoding: how a coordinate becomes an integer.
+        max_weight: the largest weight that a client may give its vector, at least 1.
+        dropout: planned fraction of clients that vanish, at any stages, in [0, 1).
+        corrupt: planned fraction of clients that collude with the server, in [0, 1).
+        protocol: ``secagg`` (complete graph) or ``secagg+`` (sparse where that is safe).
+        threat: the model that the parameters are proved in.
+        graph: ``complete`` or ``harary``, the masking graph in use.
+        neighbours: k, with how many others a client shares masks and secrets.
+        threshold: t, how many of them rebuild a secret.
+        ring_bits: b; sums are taken modulo 2**b, 1 to 64.
+
+    Raises:
+        ParameterError: a field lies outside its range, the sum could wrap (the text names the least width that works),
+            or (k, t) is not safe at these rates.
+    """
+
+    clients: int
+    dimension: int
+    encoding: FixedPoint
+    max_weight: int
+    dropout: float
+    corrupt: float
+    protocol: Protocol
+    threat: Threat
+    graph: Graph
+    neighbours: int
+    threshold: int
+    ring_bits: int
+
+    def __post_init__(self) -> None:
+        self._check_ranges()
+        self._prove_cohort()
+        self._prove_sum()
+        self._prove_graph()
+
+    @classmethod
+    def plan(
+        cls,
+        *,
+        clients: int,
+        dimension: int,
+        encoding: FixedPoint,
+        max_weight: int = 1,
+        dropout: float = 0.1,
+        corrupt: float = 0.05,
+        protocol: Protocol = "secagg+",
+        threat: Threat = "semi-honest",
+        threshold: int | None = None,
+        ring_bits: int | None = None,
+    ) -> RoundParams:
+        """Choose the graph, threshold and ring width for a cohort and its planned rates.
+
+        Corrupt and drop-out counts are rounded up (``corrupt_count``, ``dropout_count``). ``secagg`` uses the complete
+        graph; ``secagg+`` uses it too below 40 clients and where no sparse graph is safe (``notes`` says why). The
+        complete graph's default threshold is two thirds of the others, held between what secrecy and recovery allow.
+
+        Raises:
+            ParameterError: no safe parameters exist for what was asked; the text says what would have to change.
+        """
+        clients = _integer("clients", clients, 1, MAX_CLIENTS)
+        corrupt, dropout = _rate("corrupt", corrupt), _rate("dropout", dropout)
+        cohort = _cohort(clients, corrupt, dropout)
+        _check_honest_survivors(cohort)
+        sparse = _sparse_graph(protocol, cohort, corrupt, dropout)
+        if sparse is None:
+            neighbours = clients - 1
+            planned = min(max(cohort.corrupt + 1, 2 * neighbours // 3 + 1), cohort.survivors - 1)
+        else:
+            neighbours, planned = sparse
+        width = _sum_bits(clients, max_weight, encoding)
+        return cls(
+            clients=clients,
+            dimension=dimension,
+            encoding=encoding,
+            max_weight=max_weight,
+            dropout=dropout,
+            corrupt=corrupt,
+            protocol=protocol,
+            threat=threat,
+            graph="complete" if sparse is None else "harary",
+            neighbours=neighbours,
+            threshold=planned if threshold is None else threshold,
+            ring_bits=width if ring_bits is None else ring_bits,
+        )
+
+    @property
+    def cohort(self) -> Cohort:
+        """The counts behind the rates, rounded up."""
+        return _cohort(self.clients, self.corrupt, self.dropout)
+
+    @property
+    def corrupt_count(self) -> int:
+        """A, how many clients may collude with the server: the rate times n, rounded up."""
+        return self.cohort.corrupt
+
+    @property
+    def dropout_count(self) -> int:
+        """D, how many clients may vanish: the rate times n, rounded up."""
+        return self.cohort.dropouts
+
+    @property
+    def minimum_survivors(self) -> int:
+        """S = n - D, the fewest inputs that a sum may hold; every client checks it before it releases anything."""
+        return self.cohort.survivors
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about the choice, a sentence each; empty where there is nothing to say."""
+        if self.protocol == "secagg+" and self.graph == "complete":
+            if self.clients < MIN_SPARSE_CLIENTS:
+                return (
+                    f"{self.clients} clients use the complete graph: below {MIN_SPARSE_CLIENTS} a sparse one saves "
+                    "nothing and tolerates next to nobody.",
+                )
+            return ("No sparse graph is safe at these rates, so the complete graph is used.",)
+        return ()
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes (of one length always) that the round's identifier is computed over."""
+        return _LAYOUT.pack(
+            self.clients,
+            self.dimension,
+            self.encoding.clip,
+            self.encoding.bits,
+            self.max_weight,
+            self.dropout,
+            self.corrupt,
+            get_args(Protocol).index(self.protocol),
+            get_args(Threat).index(self.threat),
+            get_args(Graph).index(self.graph),
+            self.neighbours,
+            self.threshold,
+            0,
+            self.ring_bits,
+        )
+
+    @classmethod
+    def decode(cls, payload: bytes) -> RoundParams:
+        """Read what ``encode`` wrote and prove it anew.
+
+        Raises:
+            DecodeError: the bytes are not an encoding of parameters.
+            ParameterError: they are, but of unsafe ones.
+        """
+        if len(payload) != _LAYOUT.size:
+            raise DecodeError(f"parameters take {_LAYOUT.size} bytes, got {len(payload)}")
+        n, d, clip, bits, weight, dropout, corrupt, protocol, threat, graph, k, t, zero, width = _LAYOUT.unpack(payload)
+        choices = ((protocol, Protocol), (threat, Threat), (graph, Graph))
+        if zero or any(index >= len(get_args(known)) for index, known in choices):
+            raise DecodeError("parameters hold a value that this version does not know")
+        params = cls(
+            clients=n,
+            dimension=d,
+            encoding=FixedPoint(clip=clip, bits=bits),
+            max_weight=weight,
+            dropout=dropout,
+            corrupt=corrupt,
+            protocol=get_args(Protocol)[protocol],
+            threat=get_args(Threat)[threat],
+            graph=get_args(Graph)[graph],
+            neighbours=k,
+            threshold=t,
+            ring_bits=width,
+        )
+        if params.encode() != payload:
+            raise DecodeError("parameters are not encoded canonically")
+        return params
+
+    def _check_ranges(self) -> None:
+        if not isinstance(self.encoding, FixedPoint):
+            raise ParameterError(f"encoding must be a FixedPoint, got {type(self.encoding).__name__}")
+        bounds = {
+            "clients": (1, MAX_CLIENTS),
+            "dimension": (0, MAX_DIMENSION),
+            "max_weight": (1, (1 << 64) - 1),
+            "neighbours": (1, MAX_CLIENTS),
+            "threshold": (1, MAX_CLIENTS),
+            "ring_bits": (1, MAX_RING_BITS),
+        }
+        for name, (low, high) in bounds.items():
+            object.__setattr__(self, name, _integer(name, getattr(self, name), low, high))
+        for name in ("corrupt", "dropout"):
+            object.__setattr__(self, name, _rate(name, getattr(self, name)))
+        for name, choices in (("protocol", Protocol), ("threat", Threat), ("graph", Graph)):
+            if getattr(self, name) not in get_args(choices):
+                raise ParameterError(f"{name} must be one of {get_args(choices)}, got {getattr(self, name)!r}")
+        if self.threat != "semi-honest":
+            raise ParameterError("threat 'malicious-server' is not available in this version; use 'semi-honest'")
+
+    def _prove_cohort(self) -> None:
+        _check_honest_survivors(self.cohort)
+
+    def _prove_sum(self) -> None:
+        least = _sum_bits(self.clients, self.max_weight, self.encoding)
+        if self.ring_bits < least:
+            raise ParameterError(
+                f"the sum of {self.clients} clients of {self.encoding.bits}-bit codes with weights up to "
+                f"{self.max_weight} would wrap in a ring of {self.ring_bits} bits; "
+                f"the smallest width that works is {least}"
+            )
+
+    def _prove_graph(self) -> None:
+        cohort, k, t = self.cohort, self.neighbours, self.threshold
+        if self.graph == "complete":
+            if k != self.clients - 1:
+                raise ParameterError(f"in the complete graph each client has {self.clients - 1} neighbours, got {k}")
+            low, high = cohort.corrupt, cohort.survivors - 1
+        else:
+            if self.protocol != "secagg+":
+                raise ParameterError("protocol 'secagg' uses the complete graph")
+            if k % 2 or not 2 <= k <= self.clients - 2 or self.clients < MIN_SPARSE_CLIENTS:
+                raise ParameterError(
+                    f"a sparse graph needs at least {MIN_SPARSE_CLIENTS} clients and an even number of neighbours "
+                    f"from 2 to {self.clients - 2}, got {self.clients} and {k}"
+                )
+            if not is_connected(cohort, k):
+                raise ParameterError(f"with {k} neighbours the survivors' graph falls apart too often at these rates")
+            low, high = max(secrecy_limit(cohort, k), 1), recovery_limit(cohort, k)
+        if not low < t <= high:
+            raise ParameterError(
+                f"threshold {t} is not safe: secrecy needs more than {low} (corrupt neighbours could rebuild secrets), "
+                f"recovery at most {high} (survivors could not)"
+            )
+
+
+def _cohort(clients: int, corrupt: float, dropout: float) -> Cohort:
+    # A rate means the decimal that was written: 0.1 of 30 is 3, though 0.1 * 30 exceeds 3 in binary
+    corrupted, gone = (math.ceil(Fraction(repr(rate)) * clients) for rate in (corrupt, dropout))
+    return Cohort(clients=clients, corrupt=corrupted, dropouts=gone, survivors=clients - gone)
+
+
+def _check_honest_survivors(cohort: Cohort) -> None:
+    honest = cohort.survivors - cohort.corrupt
+    if honest < MIN_HONEST_SURVIVORS:
+        raise ParameterError(
+            f"too few clients: of {cohort.clients}, {cohort.dropouts} may vanish and {cohort.corrupt} may be corrupt, "
+            f"which leaves {max(honest, 0)} honest in the sum; it takes {MIN_HONEST_SURVIVORS} for one to hide in it "
+            "(more clients, or lower rates)"
+        )
+
+
+def _sparse_graph(protocol: Protocol, cohort: Cohort, corrupt: float, dropout: float) -> tuple[int, int] | None:
+    if protocol != "secagg+" or cohort.clients < MIN_SPARSE_CLIENTS or corrupt + dropout > MAX_RATE_SUM:
+        return None
+    found = smallest_sparse_graph(cohort)
+    return None if found is None else (found.neighbours, found.threshold)
+
+
+def _sum_bits(clients: int, max_weight: int, encoding: FixedPoint) -> int:
+    """Return the bits of the largest sum that a coordinate, or the weight itself, can reach."""
+    if not isinstance(encoding, FixedPoint):
+        raise ParameterError(f"encoding must be a FixedPoint, got {type(encoding).__name__}")
+    largest = clients * _integer("max_weight", max_weight, 1, (1 << 64) - 1) * encoding.largest_code
+    bits = largest.bit_length()
+    if bits > MAX_RING_BITS:
+        raise ParameterError(
+            f"{clients} clients x weight {max_weight} x {encoding.bits}-bit codes need a ring of {bits} bits; "
+            f"the widest has {MAX_RING_BITS}: lower bits or max_weight (weights may be scaled down before the round)"
+        )
+    return bits
+
+
+def _integer(name: str, value: object, low: int, high: int) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise ParameterError(f"{name} must be an integer, got {type(value).__name__}")
+    number = value.__index__()
+    if not low <= number <= high:
+        raise ParameterError(f"{name} must lie in [{low}, {high}], got {number}")
+    return int(number)
+
+
+def _real(name: str, value: object) -> float:
+    if isinstance(value, bool) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):
+        raise ParameterError(f"{name} must be a real number, got {type(value).__name__}")
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        raise ParameterError(f"{name} must be a real number, got {value!r}") from None
+
+
+def _rate(name: str, value: object) -> float:
+    rate = _real(name, value)
+    if not 0 <= rate < 1:
+        raise ParameterError(f"{name} must lie in [0, 1), got {value!r}")
+    return rate + 0.0  # minus zero is zero, so that equal parameters encode equally

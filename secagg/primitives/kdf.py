@@ -1,0 +1,72 @@
+"""Key derivation and hashing with domain separation; the library's only table of labels.
+
+Source: RFC 5869 (HKDF-SHA256), FIPS 180-4 (SHA-256); SPEC "Labels".
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from secagg.errors import InputError
+
+DIGEST_BYTES = 32
+LENGTH_MAX = 255 * DIGEST_BYTES
+
+
+class Label(enum.Enum):
+    """What a derived key or a digest is for. No two purposes share a label."""
+
+    PARAMETERS = b"secagg/v1/parameters"
+    CONTEXT = b"secagg/v1/context"
+    ROUND = b"secagg/v1/round"
+    SESSION = b"secagg/v1/session"
+    SEED_COMMITMENT = b"secagg/v1/self-mask-seed-commitment"
+    SHARE_CHANNEL = b"secagg/v1/share-channel"
+    PAIRWISE_MASK = b"secagg/v1/pairwise-mask"
+    SELF_MASK = b"secagg/v1/self-mask"
+    ROUNDING = b"secagg/v1/stochastic-rounding"
+    GRAPH = b"secagg/v1/graph"
+    REQUEST = b"secagg/v1/request"
+    SEALED_STATE = b"secagg/v1/sealed-state"
+    STATE_CHECKSUM = b"secagg/v1/state-checksum"
+    LAYOUT = b"secagg/v1/layout"
+
+
+def derive(secret: bytes, *, salt: bytes, label: Label, info: bytes = b"", length: int) -> bytes:
+    """Derive ``length`` bytes (1 to 8160) from ``secret`` for the one purpose that ``label`` and ``info`` name.
+
+    The HKDF info is the label, one byte of the label's length before it, then ``info``.
+
+    Args:
+        secret: the input key material, any length.
+        salt: any length; secret or public.
+        label: the purpose.
+        info: what else the result is bound to, any length.
+        length: how many bytes to return.
+
+    Raises:
+        InputError: ``length`` is out of range.
+    """
+    return _hkdf(secret, salt, _PREFIXES[label] + info, length)
+
+
+def digest(label: Label, *parts: bytes | memoryview) -> bytes:
+    """Hash ``parts`` under ``label`` to 32 bytes; each part is preceded by its length, so no two lists collide."""
+    state = hashlib.sha256(_PREFIXES[label])
+    for part in parts:
+        state.update(len(part).to_bytes(8, "little"))
+        state.update(part)
+    return state.digest()
+
+
+def _hkdf(secret: bytes, salt: bytes, info: bytes, length: int) -> bytes:
+    if not 1 <= length <= LENGTH_MAX:
+        raise InputError(f"1 to {LENGTH_MAX} bytes can be derived, not {length}")
+    return HKDF(SHA256(), length, salt, info).derive(secret)
+
+
+_PREFIXES = {label: bytes([len(label.value)]) + label.value for label in Label}
