@@ -1,0 +1,99 @@
+"""Secure aggregation: learn the exact sum of many parties' vectors, and nothing else about any of them.
+
+``simulate`` runs a whole round in one process; ``ClientSession`` and ``ServerSession`` are what a system with a
+transport of its own holds. Names are loaded when they are first used, so importing this package loads no kernel.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from secagg._version import __version__
+
+if TYPE_CHECKING:
+    from secagg.encoding.tensors import Layout, flatten, unflatten
+    from secagg.errors import (
+        DecodeError,
+        InconsistentSum,
+        InputError,
+        LocalProtocolError,
+        ParameterError,
+        PeerFault,
+        SecAggError,
+        SelfTestError,
+        ServerFault,
+        StaleMessage,
+        TooFewClients,
+    )
+    from secagg.pairwise.transitions import STAGES
+    from secagg.params import FixedPoint, RoundParams
+    from secagg.readiness import selftest, warmup
+    from secagg.session import ClientSession, InputNeeded, Reply, RoundResult, ServerSession
+    from secagg.simulation import SimulationResult, simulate
+
+_HOMES = {
+    "secagg.encoding.tensors": ("Layout", "flatten", "unflatten"),
+    "secagg.errors": (
+        "DecodeError",
+        "InconsistentSum",
+        "InputError",
+        "LocalProtocolError",
+        "ParameterError",
+        "PeerFault",
+        "SecAggError",
+        "SelfTestError",
+        "ServerFault",
+        "StaleMessage",
+        "TooFewClients",
+    ),
+    "secagg.pairwise.transitions": ("STAGES",),
+    "secagg.params": ("FixedPoint", "RoundParams"),
+    "secagg.readiness": ("selftest", "warmup"),
+    "secagg.session": ("ClientSession", "InputNeeded", "Reply", "RoundResult", "ServerSession"),
+    "secagg.simulation": ("SimulationResult", "simulate"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: RUF022 - grouped by what a reader looks for
+    "RoundParams",
+    "FixedPoint",
+    "simulate",
+    "SimulationResult",
+    "ClientSession",
+    "ServerSession",
+    "Reply",
+    "InputNeeded",
+    "RoundResult",
+    "STAGES",
+    "flatten",
+    "unflatten",
+    "Layout",
+    "warmup",
+    "selftest",
+    "SecAggError",
+    "ParameterError",
+    "InputError",
+    "LocalProtocolError",
+    "DecodeError",
+    "PeerFault",
+    "StaleMessage",
+    "ServerFault",
+    "TooFewClients",
+    "InconsistentSum",
+    "SelfTestError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

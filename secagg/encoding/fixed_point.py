@@ -1,0 +1,76 @@
+"""Real coordinates as integer codes, and the sum of codes back as a mean. ``FixedPoint`` holds the choice.
+
+Source: SPEC "Encoding".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.errors import InputError
+from secagg.kernels import fixed
+from secagg.params import FixedPoint
+
+ROUNDING_DTYPE = np.dtype(np.uint32)
+
+
+def check_vector(vector: NDArray[np.floating], dimension: int) -> NDArray[np.floating]:
+    """Return the vector as a contiguous native array; values are checked while they are quantised.
+
+    Raises:
+        InputError: it is not a float32 or float64 array of shape (dimension,).
+    """
+    if not isinstance(vector, np.ndarray) or vector.dtype.type not in (np.float32, np.float64):
+        kind = vector.dtype if isinstance(vector, np.ndarray) else type(vector).__name__
+        raise InputError(f"a vector must be a float32 or float64 array, got {kind}")
+    if vector.shape != (dimension,):
+        raise InputError(f"a vector must have shape ({dimension},), got {vector.shape}")
+    return np.ascontiguousarray(vector, dtype=vector.dtype.newbyteorder("="))
+
+
+def check_weight(weight: int, max_weight: int) -> int:
+    """Return the weight as an int.
+
+    Raises:
+        InputError: it is not an integer in [1, max_weight].
+    """
+    if isinstance(weight, bool) or not hasattr(weight, "__index__"):
+        raise InputError(f"a weight must be an integer, got {type(weight).__name__}")
+    number = int(weight.__index__())
+    if not 1 <= number <= max_weight:
+        raise InputError(f"a weight must lie in [1, {max_weight}], got {number}")
+    return number
+
+
+def quantise_into(
+    values: NDArray[np.floating],
+    encoding: FixedPoint,
+    weight: int,
+    rounding: NDArray[np.uint32],
+    out: NDArray[Any],
+) -> tuple[int, int]:
+    """Set ``out`` to weight times the stochastically rounded codes of ``values``.
+
+    Args:
+        values: float32[m] or float64[m], from ``check_vector``.
+        encoding: clip and bits.
+        weight: from ``check_weight``; the caller has proved that the product fits the lane.
+        rounding: uint32[m] of key stream, used once.
+        out: uint16[m], uint32[m] or uint64[m].
+
+    Returns:
+        How many values were clipped, and how many were not finite (their codes mean nothing).
+    """
+    return fixed.quantise(values, encoding.clip, 1 / encoding.step, encoding.largest_code, weight, rounding, out)
+
+
+def decode_mean(total: NDArray[Any], weight: int, encoding: FixedPoint) -> NDArray[np.float64]:
+    """Return the weighted mean that sums of codes stand for: float64[d]; ``weight`` is at least 1."""
+    mean: NDArray[np.float64] = total.astype(np.float64)
+    mean /= weight
+    mean *= encoding.step
+    mean -= encoding.clip
+    return mean

@@ -1,0 +1,112 @@
+"""Whether this machine is ready: kernels compiled ahead of a round, and checked against known answers."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg import simulation
+from secagg.encoding.ring import compile_kernels, lane_dtype, pack, unpack_add
+from secagg.errors import InputError, SelfTestError
+from secagg.kernels import aes_path, jit
+from secagg.params import FixedPoint, RoundParams
+from secagg.primitives import prg, shamir
+
+_WIDTHS = (1, 13, 16, 17, 26, 32, 33, 57, 63, 64)
+
+
+class SelfTest(TypedDict):
+    """What ``selftest`` checked.
+
+    Keys:
+        aes_path: the instructions that masks take here: vaes512, vaes256, aesni or portable.
+        paths_checked: every path that runs on this machine, each checked against NIST's and pycryptodome's answers.
+        ring_widths_checked: ring widths whose packing was checked against Python integers.
+        rounds_checked: kinds of masking graph through which a whole round with drop-outs gave the exact sum.
+        kernels_compiled: how many kernels this process had to compile.
+    """
+
+    aes_path: str
+    paths_checked: list[str]
+    ring_widths_checked: list[int]
+    rounds_checked: list[str]
+    kernels_compiled: int
+
+
+def warmup(params: RoundParams) -> int:
+    """Compile every kernel that a round with ``params`` runs, or load it from the disk, so that no stage waits for it.
+
+    Returns:
+        How many kernels were compiled afresh, about half a second each; 0 once a machine has them.
+
+    Raises:
+        InputError: ``params`` are not RoundParams.
+        SelfTestError: a mask kernel gives a wrong answer on this machine.
+    """
+    if not isinstance(params, RoundParams):
+        raise InputError(f"params must be RoundParams, got {type(params).__name__}")
+    before = jit.compiled_afresh()
+    compile_kernels(params.ring_bits, (np.float32, np.float64))
+    _check_shamir()
+    return jit.compiled_afresh() - before
+
+
+def selftest() -> SelfTest:
+    """Check every AES path that this machine runs, packing, secret sharing, and a whole round over each graph.
+
+    Raises:
+        SelfTestError: an answer is wrong; the text says whose.
+    """
+    before = jit.compiled_afresh()
+    paths = list(aes_path.compilable_paths())
+    for path in paths:
+        prg.self_test(path)
+    for width in _WIDTHS:
+        _check_packing(width)
+    _check_shamir()
+    graphs = []
+    for clients in (7, 60):
+        params = RoundParams.plan(
+            clients=clients, dimension=100, encoding=FixedPoint(clip=127.5, bits=8), dropout=0.2, corrupt=0.1
+        )
+        _check_round(params)
+        graphs.append(params.graph)
+    return SelfTest(
+        aes_path=prg.active_path(),
+        paths_checked=paths,
+        ring_widths_checked=list(_WIDTHS),
+        rounds_checked=[str(graph) for graph in graphs],
+        kernels_compiled=jit.compiled_afresh() - before,
+    )
+
+
+def _check_packing(width: int) -> None:
+    dtype = lane_dtype(width)
+    count = 67
+    values = [(0x9E3779B97F4A7C15 * (i + 1)) % (1 << width) for i in range(count)]
+    words: NDArray[np.unsignedinteger] = np.array(values, dtype=dtype)
+    packed = pack(words, width)
+    expected = sum(value << (width * i) for i, value in enumerate(values)).to_bytes(len(packed), "little")
+    back = np.zeros(count, dtype=dtype)
+    unpack_add(packed, back, width)
+    if packed.tobytes() != expected or back.tolist() != values:
+        raise SelfTestError(f"packing {width}-bit values gives a wrong answer on this machine")
+
+
+def _check_shamir() -> None:
+    secret = bytes(range(32))
+    points = np.arange(1, 6, dtype=np.uint64)
+    # A fixed source is fine for a known secret; the rebuilt one is what is checked
+    shares = shamir.share([secret], threshold=3, points=points, randomness=lambda length: bytes([7]) * length)
+    if shamir.reconstruct(points[2:], shares[2:]) != [secret]:
+        raise SelfTestError("secret sharing gives a wrong answer on this machine")
+
+
+def _check_round(params: RoundParams) -> None:
+    codes = np.arange(params.clients * params.dimension).reshape(params.clients, -1) % 256
+    result = simulation.simulate(codes - params.encoding.clip, params=params, faults={1: "masked_input", 4: "unmask"})
+    expected = codes[list(result.survivors)].sum(axis=0)
+    if 1 in result.survivors or not np.array_equal(result.total, expected.astype(np.uint64)):
+        raise SelfTestError(f"a round over the {params.graph} graph gives a wrong sum on this machine")

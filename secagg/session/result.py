@@ -1,0 +1,53 @@
+"""What a round ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.encoding.fixed_point import decode_mean
+from secagg.params import RoundParams, Threat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RoundResult:
+    """The sum over the survivors, and who they are.
+
+    Attributes:
+        params: what the round ran with.
+        survivors: ids of the clients whose input is in the sum, ascending.
+        dropped: id of every other client, and of survivors that fell silent while unmasking -> the first stage
+            (of ``secagg.STAGES``) whose message never came.
+        words: unsigned[d + 1], the sum in its ring with the weight last, as wide as the ring's lane.
+    """
+
+    params: RoundParams
+    survivors: tuple[int, ...]
+    dropped: Mapping[int, str]
+    words: NDArray[np.unsignedinteger]
+
+    @property
+    def threat(self) -> Threat:
+        """The threat model that the round ran in; ``semi-honest`` means that nobody's keys were authenticated."""
+        return self.params.threat
+
+    @property
+    def total(self) -> NDArray[np.uint64]:
+        """The exact integers: each survivor's codes times its weight, summed: uint64[d]."""
+        return self.words[:-1].astype(np.uint64)
+
+    @property
+    def weight(self) -> int:
+        """The sum of the survivors' weights."""
+        return int(self.words[-1])
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """The weighted mean of the survivors' quantised vectors: float64[d].
+
+        Each coordinate differs from the mean of the clipped vectors by less than ``params.encoding.step``.
+        """
+        return decode_mean(self.words[:-1], self.weight, self.params.encoding)

@@ -1,0 +1,185 @@
+"""A whole round in one process: the real sessions, over their encoded bytes, with a schedule of faults.
+
+This is a simulation of the network alone: every key, mask and check is the one that separate machines would use.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.errors import InputError, TooFewClients
+from secagg.pairwise.transitions import STAGES
+from secagg.params import RoundParams, Threat
+from secagg.session.client import ClientSession, InputNeeded, Reply
+from secagg.session.result import RoundResult
+from secagg.session.server import ServerSession
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SimulationResult:
+    """What the server learned, and what the simulation saw besides.
+
+    Attributes:
+        outcome: the server's result.
+        bytes_up: stage -> the most bytes that one client sent in it.
+        bytes_down: stage -> the most bytes that one client was sent in it.
+        seconds: stage -> seconds that the whole cohort and the server spent in it, one after the other.
+        server_seconds: stage -> the server's part of that.
+        clipped: client -> share of its coordinates that were clipped; outside a simulation only the client knows.
+    """
+
+    outcome: RoundResult
+    bytes_up: Mapping[str, int]
+    bytes_down: Mapping[str, int]
+    seconds: Mapping[str, float]
+    server_seconds: Mapping[str, float]
+    clipped: Mapping[int, float]
+
+    @property
+    def total(self) -> NDArray[np.uint64]:
+        """The exact integers summed: uint64[d]."""
+        return self.outcome.total
+
+    @property
+    def weight(self) -> int:
+        """The sum of the survivors' weights."""
+        return self.outcome.weight
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """The weighted mean of the survivors' quantised vectors: float64[d]."""
+        return self.outcome.mean
+
+    @property
+    def survivors(self) -> tuple[int, ...]:
+        """The clients whose input is in the sum."""
+        return self.outcome.survivors
+
+    @property
+    def dropped(self) -> Mapping[int, str]:
+        """Client -> the first stage whose message never came."""
+        return self.outcome.dropped
+
+    @property
+    def threat(self) -> Threat:
+        """The threat model that the round ran in."""
+        return self.outcome.threat
+
+
+def simulate(
+    vectors: Iterable[NDArray[np.floating]],
+    *,
+    params: RoundParams,
+    weights: Sequence[int] | None = None,
+    faults: Mapping[int, str] | None = None,
+    context: bytes = b"",
+    threads: int = 1,
+) -> SimulationResult:
+    """Run one round among clients 0 to n - 1 and return the sum over those that survive.
+
+    Vectors are taken one by one as clients reach their upload, so an iterator never has more than one in memory.
+
+    Args:
+        vectors: n vectors in client order, float32[d] or float64[d]; that of a client that drops out is taken and left.
+        params: what the round runs with.
+        weights: n integers, 1 to max_weight; all 1 if None.
+        faults: client -> the stage of ``secagg.STAGES`` whose message it never sends, nor any after.
+        context: what the round is about.
+        threads: how many threads a masking or unmasking may use.
+
+    Raises:
+        TooFewClients: too many clients dropped out; nothing was revealed.
+        InputError: an argument is not as described.
+    """
+    faults = _checked_faults(params, faults or {})
+    simulation = _Simulation(params, _checked_weights(params, weights), faults, context, threads)
+    return simulation.run(iter(vectors))
+
+
+class _Simulation:
+    def __init__(
+        self, params: RoundParams, weights: Sequence[int], faults: Mapping[int, str], context: bytes, threads: int
+    ) -> None:
+        self.params, self.weights, self.faults, self.threads = params, weights, faults, threads
+        self.server = ServerSession(params, range(params.clients), context=context)
+        self.clients = {one: ClientSession(params, one, context=context) for one in range(params.clients)}
+        self.bytes_up = dict.fromkeys(STAGES, 0)
+        self.bytes_down = dict.fromkeys(STAGES, 0)
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+        self.server_seconds = dict.fromkeys(STAGES, 0.0)
+
+    def run(self, vectors: Iterator[NDArray[np.floating]]) -> SimulationResult:
+        taken = 0
+        for stage in STAGES:
+            start = time.perf_counter()
+            requests = self.server.requests()
+            for one in range(self.params.clients):
+                vector = None
+                if stage == "masked_input":
+                    vector, taken = _next_vector(vectors, taken, self.params.clients), taken + 1
+                if one in requests:
+                    self._exchange(one, stage, requests[one], vector)
+            self._timed(stage, self.server.advance, threads=self.threads)
+            self.seconds[stage] = time.perf_counter() - start
+        return SimulationResult(
+            outcome=self.server.result,
+            bytes_up=self.bytes_up,
+            bytes_down=self.bytes_down,
+            seconds=self.seconds,
+            server_seconds=self.server_seconds,
+            clipped={one: c.clipped for one, c in self.clients.items() if c.clipped is not None},
+        )
+
+    def _exchange(self, one: int, stage: str, request: bytes, vector: NDArray[np.floating] | None) -> None:
+        self.bytes_down[stage] = max(self.bytes_down[stage], len(request))
+        if self.faults.get(one) == stage:
+            return
+        client = self.clients[one]
+        try:
+            answer: Reply | InputNeeded = client.receive(request)
+            if isinstance(answer, InputNeeded):
+                if vector is None:  # pragma: no cover - inputs are asked for in one stage only
+                    raise InputError("a vector was asked for out of turn")
+                answer = client.submit(vector, self.weights[one], threads=self.threads)
+        except TooFewClients:
+            # This client's own floor is missed: it falls silent, and the server finds out that it cannot go on
+            return
+        self.bytes_up[stage] = max(self.bytes_up[stage], len(answer.payload))
+        self._timed(stage, self.server.receive, one, answer.payload)
+        client.delivered()
+
+    def _timed(self, stage: str, call: Any, *args: Any, **kwargs: Any) -> None:
+        start = time.perf_counter()
+        call(*args, **kwargs)
+        self.server_seconds[stage] += time.perf_counter() - start
+
+
+def _next_vector(vectors: Iterator[NDArray[np.floating]], taken: int, clients: int) -> NDArray[np.floating]:
+    try:
+        return next(vectors)
+    except StopIteration:
+        raise InputError(f"{clients} clients take {clients} vectors, got {taken}") from None
+
+
+def _checked_weights(params: RoundParams, weights: Sequence[int] | None) -> Sequence[int]:
+    if weights is None:
+        return [1] * params.clients
+    weights = list(weights)
+    if len(weights) != params.clients:
+        raise InputError(f"{params.clients} clients take {params.clients} weights, got {len(weights)}")
+    return weights
+
+
+def _checked_faults(params: RoundParams, faults: Mapping[int, str]) -> Mapping[int, str]:
+    for client, stage in faults.items():
+        if client not in range(params.clients):
+            raise InputError(f"faults name client {client!r}; clients are 0 to {params.clients - 1}")
+        if stage not in STAGES:
+            raise InputError(f"faults name stage {stage!r}; stages are {', '.join(STAGES)}")
+    return faults

@@ -1,0 +1,140 @@
+"""Sessions survive their process: saved and restored at every stage, and retries are byte-identical."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cohort import Cohort, deterministic, plan
+from secagg import ClientSession, DecodeError, InputError, InputNeeded, ServerFault, ServerSession
+
+KEY = bytes(range(32))
+
+
+@pytest.mark.parametrize("seal_key", [None, KEY], ids=["clear", "sealed"])
+@pytest.mark.parametrize(("clients", "protocol"), [(6, "secagg"), (44, "secagg+")])
+def test_a_round_in_which_every_party_restarts_around_every_message(clients, protocol, seal_key):
+    params = plan(clients, 5, protocol=protocol, dropout=0.2)
+    vectors = np.random.default_rng(0).uniform(-1, 1, (clients, 5))
+    faults = {1: "unmask", 3: "masked_input", 4: "share_keys"} if clients > 6 else {3: "masked_input"}
+    steady = Cohort(params, vectors, seed="x").run(faults)
+    restarting = Cohort(params, vectors, seed="x")
+
+    def restart_client(one):
+        saved = restarting.clients[one].save(seal_key=seal_key)
+        source = restarting.clients[one]._randomness
+        restarting.clients[one] = ClientSession.restore(saved, seal_key=seal_key, randomness=source)
+
+    while restarting.server.stage is not None:
+        stage, requests = restarting.server.stage, dict(restarting.server.requests())
+        for one, request in requests.items():
+            if faults.get(one) == stage:
+                continue
+            restart_client(one)
+            if isinstance(restarting.clients[one].receive(request), InputNeeded):
+                restart_client(one)
+                assert isinstance(restarting.clients[one].receive(request), InputNeeded)
+                restarting.clients[one].submit(vectors[one])
+            restart_client(one)
+            again = restarting.clients[one].receive(request)
+            restarting.server.receive(one, again.payload)
+            source = restarting.server._randomness
+            saved = restarting.server.save(seal_key=seal_key)
+            restarting.server = ServerSession.restore(saved, seal_key=seal_key, randomness=source)
+            assert dict(restarting.server.requests()) == requests
+        restarting.server.advance()
+    result = ServerSession.restore(restarting.server.save(seal_key=seal_key), seal_key=seal_key).result
+    assert result.survivors == steady.survivors
+    assert result.dropped == steady.dropped
+    assert np.abs(result.mean - steady.mean).max() <= params.encoding.step
+
+
+def replies(cohort, one):
+    """Yield each request of a whole round with the reply that client ``one`` gave to it."""
+    while cohort.server.stage is not None:
+        request = cohort.server.requests()[one]
+        for other, payload in cohort.server.requests().items():
+            reply = cohort.answer(other, payload)
+            if other == one:
+                answered = reply
+            cohort.server.receive(other, reply)
+        yield request, answered
+        cohort.server.advance()
+
+
+def test_the_identical_request_gets_identical_bytes_at_every_stage():
+    cohort = Cohort(plan(4, 3), np.zeros((4, 3)))
+    seen = []
+    for request, reply in replies(cohort, 2):
+        seen.append((request, reply))
+        for earlier, answered in seen:
+            assert cohort.clients[2].receive(earlier).payload == answered
+
+
+def test_a_different_request_for_an_answered_stage_is_refused_also_after_restore():
+    cohort = Cohort(plan(6, 3, dropout=0.3), np.zeros((6, 3)))
+    for request, reply in replies(cohort, 2):
+        other = request[:-1] + bytes([request[-1] ^ 1])
+        for client in (cohort.clients[2], ClientSession.restore(cohort.clients[2].save())):
+            with pytest.raises(ServerFault, match="second, different"):
+                client.receive(other)
+            assert client.receive(request).payload == reply
+
+
+def test_delivered_replies_are_forgotten_and_never_made_again():
+    cohort = Cohort(plan(4, 3), np.zeros((4, 3)))
+    for request, _ in replies(cohort, 2):
+        cohort.clients[2].delivered()
+        with pytest.raises(ServerFault, match="was delivered"):
+            cohort.clients[2].receive(request)
+
+
+def test_a_state_is_sealed_under_a_fresh_salt_and_shows_no_secret():
+    params = plan(3, 2)
+    session = ClientSession(params, 1, randomness=deterministic("sealing"))
+    server = ServerSession(params, range(3))
+    session.receive(server.requests()[1])
+    secret = session._state.seed
+    assert secret in session.save()
+    one, other = session.save(seal_key=KEY), session.save(seal_key=KEY)
+    assert one != other
+    assert secret not in one
+
+
+@pytest.mark.parametrize("kind", [ClientSession, ServerSession])
+def test_saved_bytes_that_do_not_fit_are_refused(kind):
+    params = plan(3, 2)
+    session = ClientSession(params, 1) if kind is ClientSession else ServerSession(params, range(3))
+    clear, sealed = session.save(), session.save(seal_key=KEY)
+    other = ServerSession if kind is ClientSession else ClientSession
+    for saved, arguments in (
+        (b"", {}),
+        (clear[:-1], {}),
+        (clear + b"\0", {}),
+        (clear, {"seal_key": KEY}),
+        (sealed, {}),
+        (sealed, {"seal_key": bytes(32)}),
+        (sealed[:40], {"seal_key": KEY}),
+    ):
+        with pytest.raises(DecodeError):
+            kind.restore(saved, **arguments)
+    with pytest.raises(DecodeError):
+        other.restore(clear)
+    with pytest.raises(DecodeError):
+        other.restore(sealed, seal_key=KEY)
+    for bad in (b"short", "x" * 32, bytes(33)):
+        with pytest.raises(InputError, match="32 bytes"):
+            session.save(seal_key=bad)
+        with pytest.raises(InputError, match="32 bytes"):
+            kind.restore(sealed, seal_key=bad)
+
+
+@given(st.data())
+def test_any_damage_to_a_saved_state_is_noticed(data):
+    saved = bytearray(ClientSession(plan(3, 2), 1).save())
+    at = data.draw(st.integers(0, len(saved) - 1))
+    saved[at] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(DecodeError):
+        ClientSession.restore(bytes(saved))
