@@ -1,0 +1,282 @@
+"""The command line: what it prints, the JSON on standard output, files, exit codes, and one-line errors."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import secagg
+from secagg import cli
+from secagg._version import __version__
+
+pytest.importorskip("sklearn")
+
+QUICK = ("train", "--rounds", "3")
+
+
+def secagg_process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "secagg", *arguments],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=300,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def invoke(*arguments: str, **environment: str):
+    return CliRunner().invoke(cli.app, list(arguments), env=environment)
+
+
+def one_error_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.startswith("secagg: error: ")]
+    assert len(lines) == 1, text
+    assert "Traceback" not in text
+    return lines[0]
+
+
+def strict_json(text: str):
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.fixture(scope="module")
+def piped() -> subprocess.CompletedProcess[str]:
+    return secagg_process(*QUICK, "--json", "-", "--seed", "3")
+
+
+def test_json_alone_is_on_standard_output(piped):
+    assert piped.returncode == 0, piped.stderr
+    report = strict_json(piped.stdout)
+    assert report["version"] == __version__
+    assert report["seed"] == 3
+    assert report["federation"]["name"] == "breast-cancer"
+    assert len(report["federation"]["clients"]) == 10
+    assert report["parameters"]["graph"] == "complete"
+    assert any("complete graph" in note for note in report["notes"])
+    assert "Parameters" in piped.stderr
+    assert "  3/3" in piped.stderr
+
+
+def test_json_rounds_hold_what_is_promised(piped):
+    rounds = strict_json(piped.stdout)["rounds"]
+    assert [entry["round"] for entry in rounds] == [1, 2, 3]
+    for entry in rounds:
+        assert {"loss", "accuracy", "survivors", "dropped", "bytes_up", "seconds"} <= set(entry)
+        assert 0 <= entry["accuracy"] <= 1
+        assert set(entry["bytes_up"]) == set(entry["seconds"]) == set(secagg.STAGES)
+        assert set(entry["dropped"].values()) <= set(secagg.STAGES)
+        gone = {int(party) for party, stage in entry["dropped"].items() if stage != "unmask"}
+        assert sorted(gone | set(entry["survivors"])) == list(range(10))
+
+
+def test_json_final_holds_both_accuracies_and_the_bound(piped):
+    final = strict_json(piped.stdout)["final"]
+    assert abs(final["accuracy_secure"] - final["accuracy_plain"]) <= 0.005
+    assert 0 < final["max_abs_difference"] <= final["distance"] <= final["bound"]
+
+
+def test_a_readable_course_is_printed():
+    done = invoke("train", "--rounds", "2")
+    assert done.exit_code == 0, done.output
+    for words in ("Federation", "threshold", "ring", "kernels", "  1/2", "  2/2", "secure", "in the clear", "bound"):
+        assert words in done.stdout
+    assert done.stdout.isascii()
+
+
+def test_a_narrow_terminal_splits_a_rounds_line(monkeypatch):
+    from rich.console import Console
+
+    monkeypatch.setattr(cli, "Console", lambda **_: Console(force_terminal=True, width=60, color_system=None))
+    done = invoke(*QUICK)
+    assert done.exit_code == 0, done.output
+    assert "advertise " in done.stdout
+    assert "unmask " in done.stdout
+
+
+def test_no_colour_codes_in_a_pipe(piped):
+    assert "\x1b" not in piped.stderr
+    assert "\x1b" not in piped.stdout
+
+
+def test_files_are_written(tmp_path):
+    pytest.importorskip("matplotlib")
+    figures, plot = tmp_path / "run.json", tmp_path / "run.png"
+    done = invoke(*QUICK, "--json", str(figures), "--plot", str(plot))
+    assert done.exit_code == 0, done.output
+    assert len(strict_json(figures.read_text(encoding="utf-8"))["rounds"]) == 3
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert plot.stat().st_size > 20_000
+    assert str(figures) in done.stdout.replace("\n", "")
+
+
+def test_the_plot_shows_failed_rounds_and_leaves_pyplot_alone(tmp_path):
+    pytest.importorskip("matplotlib")
+    plot = tmp_path / "run.svg"
+    done = invoke("train", "--rounds", "8", "--actual-dropout", "0.25", "--seed", "3", "--plot", str(plot))
+    assert done.exit_code == 0, done.output
+    assert "no sum" in done.stdout
+    assert "<svg" in plot.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("federation", ["wine", "digits-even"])
+def test_other_federations_train(federation):
+    done = invoke(*QUICK, "--federation", federation, "--protocol", "secagg", "--json", "-")
+    assert done.exit_code == 0, done.output
+    final = strict_json(done.stdout)["final"]
+    assert final["bound"] is not None
+    assert final["distance"] <= final["bound"]
+
+
+def test_a_hundred_clients_use_the_sparse_graph():
+    done = invoke("train", "--clients", "100", "--rounds", "2", "--json", "-")
+    assert done.exit_code == 0, done.output
+    report = strict_json(done.stdout)
+    assert report["parameters"]["graph"] == "harary"
+    assert report["parameters"]["neighbours"] < 99
+    assert report["final"]["distance"] <= report["final"]["bound"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--clients", "1"), "clients"),
+        (("--clients", "2"), "clients"),
+        (("--clients", "399"), "398"),
+        (("--clients", "-5"), "clients"),
+        (("--rounds", "0"), "rounds"),
+        (("--seed", "-1"), "seed"),
+        (("--threads", "0"), "threads"),
+        (("--bits", "0"), "bits"),
+        (("--bits", "64"), "bits"),
+        (("--clip", "0"), "clip"),
+        (("--clip", "nan"), "clip"),
+        (("--clip", "-1"), "clip"),
+        (("--dropout", "1"), "dropout"),
+        (("--dropout", "0.95"), "vanish"),
+        (("--corrupt", "-0.1"), "corrupt"),
+        (("--federation", "no-such"), "breast-cancer"),
+        (("--json", "no/such/directory/out.json"), "directory"),
+        (("--plot", "plot.xyz"), "xyz"),
+    ],
+)
+def test_bad_parameters_exit_with_2_and_one_line(arguments, words):
+    done = invoke("train", *arguments)
+    assert done.exit_code == cli.EXIT_PARAMETER, done.output
+    assert words in one_error_line(done.stderr)
+
+
+def test_a_parameter_error_in_a_process_prints_no_traceback():
+    done = secagg_process("train", "--clip", "0")
+    assert done.returncode == cli.EXIT_PARAMETER
+    assert done.stdout == ""
+    assert "clip" in one_error_line(done.stderr)
+
+
+def test_too_few_clients_exits_with_3():
+    done = invoke(*QUICK, "--actual-dropout", "1")
+    assert done.exit_code == cli.EXIT_TOO_FEW
+    assert "too few clients" in one_error_line(done.stderr)
+
+
+def test_a_missing_package_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    done = invoke(*QUICK)
+    assert done.exit_code == cli.EXIT_FAILURE
+    assert 'pip install "secagg[demo]"' in one_error_line(done.stderr)
+
+
+def test_a_missing_plotting_package_is_noticed_before_training(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    done = invoke(*QUICK, "--plot", str(tmp_path / "run.png"))
+    assert done.exit_code == cli.EXIT_FAILURE
+    assert 'pip install "secagg[plot]"' in one_error_line(done.stderr)
+    assert "Rounds" not in done.stdout
+
+
+def test_the_environment_sets_the_threads(monkeypatch):
+    done = invoke(*QUICK, "--json", "-", SECAGG_THREADS="2")
+    assert done.exit_code == 0, done.output
+    assert strict_json(done.stdout)["settings"]["threads"] == 2
+
+
+def test_few_bits_train_within_a_wide_bound():
+    done = invoke(*QUICK, "--bits", "1", "--json", "-")
+    assert done.exit_code == 0, done.output
+    final = strict_json(done.stdout)["final"]
+    assert final["distance"] <= final["bound"]
+    assert all(math.isfinite(value) for value in final.values() if isinstance(value, float))
+
+
+def test_a_tight_clip_states_no_bound():
+    done = invoke(*QUICK, "--clip", "0.001", "--json", "-")
+    assert done.exit_code == 0, done.output
+    report = strict_json(done.stdout)
+    assert report["final"]["bound"] is None
+    assert any("clipped" in note for note in report["notes"])
+
+
+def test_version_and_help():
+    assert invoke("--version").stdout.strip() == f"secagg {__version__}"
+    shown = invoke("--help")
+    assert shown.exit_code == 0
+    assert "train" in shown.stdout
+    assert "selftest" in shown.stdout
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; from secagg.cli import app; from typer.testing import CliRunner; "
+        "assert CliRunner().invoke(app, ['train', '--help']).exit_code == 0; "
+        "print([n for n in ('numba', 'sklearn', 'matplotlib', 'scipy', 'numpy') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_selftest_names_the_path():
+    report = strict_json(invoke("selftest", "--json").stdout)
+    assert report["aes_path"]
+    shown = invoke("selftest")
+    assert shown.exit_code == 0
+    assert str(report["aes_path"]) in shown.stdout
+    assert "selftest passed" in shown.stdout
+
+
+def test_a_failed_selftest_is_one_line(monkeypatch):
+    def fail() -> None:
+        raise secagg.SelfTestError("AES path vaes512 gave a wrong known answer")
+
+    monkeypatch.setattr(secagg, "selftest", fail)
+    done = invoke("selftest")
+    assert done.exit_code == cli.EXIT_FAILURE
+    assert "vaes512" in one_error_line(done.stderr)
+
+
+def test_nothing_is_left_behind(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "secagg", *QUICK],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(
+                [*os.environ.get("PYTHONPATH", "").split(os.pathsep), str(Path(secagg.__file__).parents[1])]
+            ),
+        },
+        capture_output=True,
+        timeout=300,
+        check=True,
+    )
+    assert done.returncode == 0
+    assert list(tmp_path.iterdir()) == []
