@@ -26,7 +26,7 @@ Threat = Literal["semi-honest", "malicious-server"]
 Graph = Literal["complete", "harary"]
 
 MAX_CLIENTS = 1 << 20
-MAX_DIMENSION = 1 << 40
+MAX_DIMENSION = 1 << 32
 MAX_RING_BITS = 64
 MAX_CODE_BITS = 32
 MIN_SPARSE_CLIENTS = 40
@@ -78,7 +78,7 @@ class RoundParams:
 
     Attributes:
         clients: n, the clients invited, 2 to 2**20.
-        dimension: d, coordinates of each vector, 0 to 2**40.
+        dimension: d, coordinates of each vector, 0 to 2**32.
         encoding: how a coordinate becomes an integer.
         max_weight: the largest weight that a client may give its vector, at least 1.
         dropout: planned fraction of clients that vanish, at any stages, in [0, 1).

@@ -106,7 +106,7 @@ def test_no_parameters_that_wrap_can_be_built(clients, weight, bits, spare):
     largest = clients * weight * ((1 << bits) - 1)
     encoding = FixedPoint(clip=1.0, bits=bits)
     width = largest.bit_length() + spare
-    if largest < 1 << min(width, 64) and width <= 64:
+    if 0 <= spare and width <= 64:
         assert plan(clients, max_weight=weight, encoding=encoding, ring_bits=width).ring_bits == width
     else:
         with pytest.raises(ParameterError):
@@ -162,7 +162,7 @@ def test_complete_graph_bounds_its_threshold_by_corrupt_and_survivors():
         {"clients": True},
         {"clients": (1 << 20) + 1},
         {"dimension": -1},
-        {"dimension": (1 << 40) + 1},
+        {"dimension": (1 << 32) + 1},
         {"max_weight": 0},
         {"max_weight": 1.5},
         {"dropout": float("nan")},
@@ -195,7 +195,7 @@ def test_fixed_point_refuses_what_it_cannot_encode(clip, bits):
 
 @given(
     clients=st.integers(4, 400),
-    dimension=st.integers(0, 1 << 40),
+    dimension=st.integers(0, 1 << 32),
     weight=st.integers(1, 1000),
     protocol=st.sampled_from(["secagg", "secagg+"]),
 )

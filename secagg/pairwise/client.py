@@ -334,11 +334,20 @@ def _own_position(
     row = int(roster.advertised[:position].sum())
     if roster.entries[row].tobytes() != own:
         raise ServerFault("the roster alters this client's entry")
-    publics = roster.entries[:, : 2 * PUBLIC_BYTES].reshape(-1, PUBLIC_BYTES)
+    publics = np.ascontiguousarray(roster.entries[:, : 2 * PUBLIC_BYTES]).reshape(-1, PUBLIC_BYTES)
+    if not _are_canonical(publics):
+        raise ServerFault("the roster holds a key in a form that no honest client sends")
     for key in (channel_key.public, mask_key.public):
         if int((publics == np.frombuffer(key, dtype=np.uint8)).all(axis=1).sum()) != 1:
             raise ServerFault("the roster holds this client's keys more than once")
     return position
+
+
+def _are_canonical(publics: Bytes) -> bool:
+    """Tell whether every X25519 key (uint8[m, 32]) is below 2**255 - 19, so that equal points have equal bytes."""
+    high = publics[:, 31]
+    wraps = (high == 0x7F) & (publics[:, 1:31] == 0xFF).all(axis=1) & (publics[:, 0] >= 0xED)
+    return not (wraps | (high > 0x7F)).any()
 
 
 def _advertised_neighbours(params: RoundParams, roster: Roster, position: int) -> NDArray[np.uint32]:

@@ -89,7 +89,10 @@ def _secrets(current: Round, state: CollectingUnmask) -> Iterator[tuple[int, byt
             secrets = [_rebuild_or_nothing(current, state, batch[i : i + 1]) for i in range(len(batch))]
         for position, secret in zip(batch.tolist(), secrets, strict=True):
             if not _is_advertised(current, state, position, secret):
-                raise PeerFault(int(current.ids[position]), "its shares do not rebuild what it advertised")
+                raise PeerFault(
+                    int(current.ids[position]),
+                    "its shares do not rebuild what it advertised: it dealt wrong ones, or a holder released one",
+                )
             yield position, secret
 
 

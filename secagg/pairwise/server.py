@@ -30,7 +30,7 @@ from secagg.pairwise.messages import (
     UnmaskShares,
 )
 from secagg.params import RoundParams
-from secagg.primitives.agreement import is_low_order
+from secagg.primitives.agreement import is_canonical, is_low_order
 from secagg.primitives.randomness import Randomness
 from secagg.primitives.shamir import SHARE_BYTES
 from secagg.wire import expect_length
@@ -108,15 +108,26 @@ def fold_advertisement(current: Round, state: CollectingKeys, position: int, bod
 
     Raises:
         DecodeError: the body is not a key advertisement.
-        PeerFault: a key is of low order, or one key serves both purposes.
+        PeerFault: a key is of low order or not canonical, serves both purposes, or is another client's.
     """
     message = KeyAdvertisement.decode(body)
     if is_low_order(message.channel_public) or is_low_order(message.mask_public):
         raise PeerFault(int(current.ids[position]), "it advertised a key of low order")
+    if not (is_canonical(message.channel_public) and is_canonical(message.mask_public)):
+        raise PeerFault(int(current.ids[position]), "it advertised a key in a form that no honest client sends")
     if message.channel_public == message.mask_public:
         raise PeerFault(int(current.ids[position]), "it advertised one key for both purposes")
+    if _is_known(state, message.channel_public) or _is_known(state, message.mask_public):
+        raise PeerFault(int(current.ids[position]), "it advertised a key that another client advertised")
     state.entries[position] = np.frombuffer(body, dtype=np.uint8)
     state.received[position] = True
+
+
+def _is_known(state: CollectingKeys, public: bytes) -> bool:
+    words = state.entries.view("<u8")
+    key = np.frombuffer(public, dtype="<u8")
+    columns = len(key)
+    return any(bool((words[words[:, at] == key[0], at : at + columns] == key).all(axis=1).any()) for at in (0, columns))
 
 
 def close_keys(current: Round, state: CollectingKeys, randomness: Randomness) -> CollectingShares:

@@ -90,6 +90,11 @@ class AgreementKey:
         return f"AgreementKey(public={self.public.hex()})"
 
 
+def is_canonical(public: bytes) -> bool:
+    """Tell whether ``public`` (32 bytes) is the encoding of its point that key generation gives: below 2^255 - 19."""
+    return int.from_bytes(public, "little") < _P
+
+
 def is_low_order(public: bytes) -> bool:
     """Tell whether every exchange with ``public`` (32 bytes) gives zero, so that no honest client can have made it."""
     return int.from_bytes(public, "little") % (1 << 255) % _P in _LOW_ORDER_U

@@ -20,7 +20,6 @@ LENGTH_MAX = 255 * DIGEST_BYTES
 class Label(enum.Enum):
     """What a derived key or a digest is for. No two purposes share a label."""
 
-    PARAMETERS = b"secagg/v1/parameters"
     CONTEXT = b"secagg/v1/context"
     ROUND = b"secagg/v1/round"
     SESSION = b"secagg/v1/session"
@@ -28,8 +27,6 @@ class Label(enum.Enum):
     SHARE_CHANNEL = b"secagg/v1/share-channel"
     PAIRWISE_MASK = b"secagg/v1/pairwise-mask"
     SELF_MASK = b"secagg/v1/self-mask"
-    ROUNDING = b"secagg/v1/stochastic-rounding"
-    GRAPH = b"secagg/v1/graph"
     REQUEST = b"secagg/v1/request"
     SEALED_STATE = b"secagg/v1/sealed-state"
     STATE_CHECKSUM = b"secagg/v1/state-checksum"

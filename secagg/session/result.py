@@ -20,7 +20,8 @@ class RoundResult:
         params: what the round ran with.
         survivors: ids of the clients whose input is in the sum, ascending.
         dropped: id of every other client, and of survivors that fell silent while unmasking -> the first stage
-            (of ``secagg.STAGES``) whose message never came.
+            (of ``secagg.STAGES``) whose message did not count: it never came, or, for ``share_keys``, it came from a
+            client that was left with fewer than t neighbours.
         words: unsigned[d + 1], the sum in its ring with the weight last, as wide as the ring's lane.
     """
 

@@ -84,6 +84,9 @@ class ServerSession:
     When to stop waiting is the caller's to decide: ``ready`` says that the stage may close, ``waiting_for`` who has not
     answered. ``result`` is there after the last ``advance``. The server learns the sum and who survived, nothing else.
 
+    A new stage's requests leave only when the state behind them is durable (``save`` after ``advance``): a server that
+    forgot an ``advance`` would draw another graph for the same session. The same goes for the invitations.
+
     Args:
         params: what the round runs with; ``params.clients`` ids are expected.
         roster: ids of the clients invited, each 0 to 2**64 - 2, no two alike.
@@ -232,7 +235,8 @@ class ServerSession:
 
         Raises:
             TooFewClients: the stage cannot close yet; wait for more replies, or ``abort``.
-            PeerFault: a client's shares rebuild something else than it advertised.
+            PeerFault: a client's shares rebuild something else than it advertised; a suspicion, since a holder may have
+                released a wrong one.
             InconsistentSum: the values cannot be a sum of inputs in range.
             LocalProtocolError: the round is done, or was aborted.
         """

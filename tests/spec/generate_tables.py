@@ -1,0 +1,172 @@
+"""The tables and the hexdump of SPEC.md as Markdown, from the code. With ``--write``, SPEC.md is updated in place."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import get_args
+
+ROOT = Path(__file__).resolve().parents[2]
+SPEC = ROOT / "SPEC.md"
+sys.path.insert(0, str(ROOT / "tests"))
+
+import numpy as np  # noqa: E402
+
+from cohort import Cohort, plan  # noqa: E402
+from secagg import FixedPoint  # noqa: E402
+from secagg.pairwise.client import ClientState  # noqa: E402
+from secagg.pairwise.messages import Kind  # noqa: E402
+from secagg.pairwise.transitions import CLIENT_TRANSITIONS, SERVER_TRANSITIONS  # noqa: E402
+from secagg.primitives.kdf import Label  # noqa: E402
+from secagg.wire import HEADER_BYTES  # noqa: E402
+
+PURPOSES = {
+    "CONTEXT": "hash of the caller's context",
+    "ROUND": "round_id",
+    "SESSION": "session_id",
+    "SEED_COMMITMENT": "commitment to the self-mask seed",
+    "SHARE_CHANNEL": "keys that seal shares",
+    "PAIRWISE_MASK": "key of a pair's mask",
+    "SELF_MASK": "key of a self mask",
+    "REQUEST": "digest of an answered request (state rule)",
+    "SEALED_STATE": "key of a sealed state",
+    "STATE_CHECKSUM": "checksum of a state in the clear",
+    "LAYOUT": "digest of a layout of named arrays, for callers to put into the context",
+}
+SENDERS = {
+    Kind.INVITATION: ("server, to each client", "32"),
+    Kind.KEY_ADVERTISEMENT: ("client", "96"),
+    Kind.ROSTER: ("server, to each of U1", "8n + ceil(n/8) + 96 \\|U1\\| + 4k (complete graph: without 4k)"),
+    Kind.ENCRYPTED_SHARES: ("client", "96 \\|N(i) ∩ U1\\|"),
+    Kind.RELAYED_SHARES: ("server, to each of U2", "ceil(n/8) + 96 \\|N(i) ∩ U2\\|"),
+    Kind.MASKED_INPUT: ("client", "ceil((d+1) b / 8)"),
+    Kind.UNMASK_REQUEST: ("server, to each of U3", "ceil(n/8)"),
+    Kind.UNMASK_SHARES: ("client", "40 \\|N(i) ∩ U2\\|"),
+}
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def labels() -> str:
+    source = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "secagg").rglob("*.py")))
+    rows = []
+    for label in Label:
+        used = re.search(rf"\bLabel\.{label.name}\b", source)
+        purpose = PURPOSES[label.name] if used else "kept; no input of this version uses it"
+        rows.append([f"`{label.value.decode()}`", f"`{len(label.value):02x}`", purpose])
+    return table(["label (ASCII)", "length byte", "for"], rows)
+
+
+def kinds() -> str:
+    rows = [[str(kind.value), kind.name, *SENDERS[kind]] for kind in Kind]
+    kept = sorted(set(range(max(Kind) + 1)) - set(Kind))
+    rows += [[str(value), "kept", "", ""] for value in kept]
+    return table(["kind", "name", "sender", "bytes of body"], sorted(rows, key=lambda row: int(row[0])))
+
+
+def client_states() -> str:
+    rows = []
+    for state in get_args(ClientState):
+        transition = CLIENT_TRANSITIONS.get(state)
+        if transition is None:
+            rows.append([state.__name__, "nothing", "", "", ""])
+            continue
+        awaited = "the caller's vector" if transition.request is None else transition.request.name
+        reply = "none: the caller is asked for its vector" if transition.reply is None else transition.reply.name
+        rows.append([state.__name__, awaited, reply, transition.leads_to.__name__, transition.stage])
+    return table(["state", "awaits", "answers", "next state", "stage"], rows)
+
+
+def server_states() -> str:
+    rows = []
+    for state, transition in SERVER_TRANSITIONS.items():
+        leads_to = "done" if transition.leads_to is None else transition.leads_to.__name__
+        rows.append([state.__name__, transition.request.name, transition.reply.name, leads_to, transition.stage])
+    return table(["state", "sent", "awaited from each", "once closed", "stage"], rows)
+
+
+def hexdump() -> str:
+    params = plan(3, 3, encoding=FixedPoint(clip=1.0, bits=8), max_weight=10)
+    vector, weight = np.array([0.5, -1.0, 0.25]), 7
+    cohort = Cohort(params, [vector] * 3, [weight] * 3, ids=[10, 20, 30], seed="spec")
+    cohort.run_stage()
+    cohort.run_stage()
+    requests = cohort.server.requests()
+    message = cohort.answer(20, requests[20])
+    body = message[HEADER_BYTES:]
+    bits, count = params.ring_bits, params.dimension + 1
+    packed = int.from_bytes(body, "little")
+    words = [packed >> bits * i & ((1 << bits) - 1) for i in range(count)]
+    names = [f"y[{i}] = {word:#06x}" for i, word in enumerate(words)]
+    parts = [
+        (0, 4, 'magic, "SAgg"'),
+        (4, 1, "version"),
+        (5, 1, "suite"),
+        (6, 1, "kind, MASKED_INPUT"),
+        (7, 1, "zero"),
+        (8, 8, "sender, client 20"),
+        (16, 16, "session_id"),
+        (32, 16, ""),
+        (48, len(body), f"{count} words of {bits} bits, then {8 * len(body) - count * bits} zero bits"),
+    ]
+    lines = [f"{at:04x}  {message[at : at + size].hex(' '):<47}  {text}".rstrip() for at, size, text in parts]
+    lines.append(f"{'':6}{'':47}  {', '.join(names)}")
+    setting = (
+        f"Parameters `{params.encode().hex()}`\n"
+        f"(n = {params.clients}, d = {params.dimension}, complete graph, k = {params.neighbours}, "
+        f"t = {params.threshold}, c = {params.encoding.clip:g}, bits = {params.encoding.bits}, "
+        f"W = {params.max_weight}, b = {bits}, both rates 0),\n"
+        f"ids 10, 20, 30, empty context, nobody drops out; client 20 has the vector "
+        f"({', '.join(f'{value:g}' for value in vector)}) of weight {weight}.\n"
+        "The i-th draw (from 1) of client c is SHAKE256 of the ASCII text `spec/c/i`, the server's of `spec/server/i`."
+    )
+    return "\n".join([setting, "", "```", *lines, "```"])
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "labels": labels,
+    "kinds": kinds,
+    "hexdump": hexdump,
+    "client-states": client_states,
+    "server-states": server_states,
+}
+
+
+def pattern(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(<!-- generated: {re.escape(name)} -->\n)(.*?)(<!-- end: {re.escape(name)} -->)", re.DOTALL)
+
+
+def shown(text: str, name: str) -> str:
+    """Return what SPEC's text holds between the marks of ``name``, which must stand there once."""
+    found = pattern(name).findall(text)
+    if len(found) != 1:
+        raise ValueError(f"SPEC.md holds the marks of {name!r} {len(found)} times")
+    return found[0][1].strip()
+
+
+def updated(text: str) -> str:
+    for name, generate in BLOCKS.items():
+        shown(text, name)
+        block = generate()
+        text = pattern(name).sub(lambda marks, block=block: f"{marks[1]}\n{block}\n\n{marks[3]}", text)
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="update SPEC.md in place")
+    if parser.parse_args().write:
+        SPEC.write_text(updated(SPEC.read_text(encoding="utf-8")), encoding="utf-8")
+        return
+    for name, generate in BLOCKS.items():
+        print(f"## {name}\n\n{generate()}\n")
+
+
+if __name__ == "__main__":
+    main()
