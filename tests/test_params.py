@@ -106,7 +106,7 @@ def test_no_parameters_that_wrap_can_be_built(clients, weight, bits, spare):
     largest = clients * weight * ((1 << bits) - 1)
     encoding = FixedPoint(clip=1.0, bits=bits)
     width = largest.bit_length() + spare
-    if 0 <= spare and width <= 64:
+    if spare >= 0 and width <= 64:
         assert plan(clients, max_weight=weight, encoding=encoding, ring_bits=width).ring_bits == width
     else:
         with pytest.raises(ParameterError):

@@ -221,7 +221,7 @@ def test_low_order_keys_in_a_roster_are_refused_by_clients_too(point):
     roster = bytearray(REQUESTS[1])
     first_entry = HEADER_BYTES + 6 * 8 + 1
     roster[first_entry : first_entry + 32] = point
-    with pytest.raises((PeerFault, ServerFault), match="low order|no honest client sends"):
+    with pytest.raises((PeerFault, ServerFault), match=r"low order|no honest client sends"):
         ClientSession.restore(CLIENTS[1]).receive(roster)
 
 
