@@ -26,10 +26,12 @@ if TYPE_CHECKING:
         StaleMessage,
         TooFewClients,
     )
+    from secagg.identity import Directory, Identity
     from secagg.pairwise.transitions import STAGES
     from secagg.params import FixedPoint, RoundParams
+    from secagg.primitives.signature import SigningKey
     from secagg.readiness import selftest, warmup
-    from secagg.session import ClientSession, InputNeeded, Reply, RoundResult, ServerSession
+    from secagg.session import BeaconNeeded, ClientSession, InputNeeded, Reply, RoundResult, ServerSession
     from secagg.simulation import SimulationResult, simulate
 
 _HOMES = {
@@ -47,10 +49,12 @@ _HOMES = {
         "StaleMessage",
         "TooFewClients",
     ),
+    "secagg.identity": ("Directory", "Identity"),
     "secagg.pairwise.transitions": ("STAGES",),
+    "secagg.primitives.signature": ("SigningKey",),
     "secagg.params": ("FixedPoint", "RoundParams"),
     "secagg.readiness": ("selftest", "warmup"),
-    "secagg.session": ("ClientSession", "InputNeeded", "Reply", "RoundResult", "ServerSession"),
+    "secagg.session": ("BeaconNeeded", "ClientSession", "InputNeeded", "Reply", "RoundResult", "ServerSession"),
     "secagg.simulation": ("SimulationResult", "simulate"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -64,8 +68,12 @@ __all__ = [  # noqa: RUF022 - grouped by what a reader looks for
     "ServerSession",
     "Reply",
     "InputNeeded",
+    "BeaconNeeded",
     "RoundResult",
     "STAGES",
+    "SigningKey",
+    "Identity",
+    "Directory",
     "flatten",
     "unflatten",
     "Layout",

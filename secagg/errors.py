@@ -35,12 +35,18 @@ class PeerFault(SecAggError):
 
     Attributes:
         client_id: the client at fault, as it stands in the roster.
+        reason: what it did, in words.
+        proof: whether third parties can check ``evidence``; else it is a suspicion, which the server or another
+            client may have caused.
+        evidence: the signed bytes that prove it, in the order that SPEC "Blame" gives.
     """
 
-    def __init__(self, client_id: int, reason: str) -> None:
+    def __init__(self, client_id: int, reason: str, *, proof: bool = False, evidence: tuple[bytes, ...] = ()) -> None:
         super().__init__(f"client {client_id}: {reason}")
         self.client_id = client_id
         self.reason = reason
+        self.proof = proof
+        self.evidence = evidence
 
 
 class StaleMessage(PeerFault):

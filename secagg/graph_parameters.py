@@ -105,6 +105,44 @@ def smallest_sparse_graph(
     return None
 
 
+@functools.lru_cache(maxsize=256)
+def smallest_uncuttable_graph(
+    cohort: Cohort, *, security_bits: int = SECURITY_BITS, failure_bits: int = FAILURE_BITS
+) -> SparseGraph | None:
+    """Return the graph of least degree, and its least threshold, that also withstand a server malicious in full.
+
+    Beyond the published rule for a server that asks for both kinds of share, no two cuts of the ring may leave the
+    server enough corrupt neighbours on their edges (``is_uncuttable``).
+    """
+    for neighbours in range(2, cohort.clients - 1, 2):
+        if not is_connected(cohort, neighbours, security_bits=security_bits):
+            continue
+        low = secrecy_limit(cohort, neighbours, malicious_server=True, security_bits=security_bits)
+        high = recovery_limit(cohort, neighbours, failure_bits=failure_bits)
+        for threshold in range(max(low + 1, 2), high + 1):
+            if is_uncuttable(cohort, neighbours, threshold, security_bits=security_bits):
+                return SparseGraph(neighbours=neighbours, threshold=threshold)
+    return None
+
+
+def is_uncuttable(cohort: Cohort, neighbours: int, threshold: int, *, security_bits: int = SECURITY_BITS) -> bool:
+    """Tell whether a server that knows the ring can unmask a part of it with probability below 2**-(sigma+1) only.
+
+    Declaring drop-outs at will, it may cut the ring in two places and show each part its own survivors. A client at a
+    cut keeps k/2 neighbours on its side; the server lacks threshold - k/2 answers there, which corrupt clients in the
+    window of k/2 beyond must give. It needs that at both cuts: two disjoint windows, of n(n-k-1)/2 pairs.
+    """
+    n, window = cohort.clients, neighbours // 2
+    least = threshold - window
+    if least <= 0:
+        return False
+    if least > min(window, cohort.corrupt):
+        return True
+    logarithm = math.log(n) + math.log(n - neighbours - 1) - math.log(2)
+    logarithm += _log_two_windows(n, cohort.corrupt, window, least)
+    return logarithm < -(security_bits + 1) * math.log(2)
+
+
 def is_connected(cohort: Cohort, neighbours: int, *, security_bits: int = SECURITY_BITS) -> bool:
     """Tell whether the honest survivors' graph stays connected but for a probability of 2**-(sigma+1).
 
@@ -145,6 +183,23 @@ def recovery_limit(cohort: Cohort, neighbours: int, *, failure_bits: int = FAILU
     below = np.concatenate([[0.0], np.cumsum(probabilities)])  # below[i] = Pr[X < first + i]
     bound = 2.0**-failure_bits / cohort.clients
     return first + int(np.flatnonzero(below < bound)[-1])
+
+
+def _log_two_windows(population: int, marked: int, window: int, least: int) -> float:
+    """Return the log-probability that each of two fixed disjoint windows holds at least ``least`` of the marked."""
+    log_factorial = _log_factorials(population)
+    held = np.arange(least, window + 1)
+    one = log_factorial[window] - log_factorial[held] - log_factorial[window - held]
+    rest = marked - held[:, None] - held
+    possible = (rest >= 0) & (rest <= population - 2 * window)
+    if not possible.any():
+        return -math.inf
+    rest = np.where(possible, rest, 0)
+    others = log_factorial[population - 2 * window] - log_factorial[rest]
+    others = others - log_factorial[population - 2 * window - rest]
+    all_ways = log_factorial[population] - log_factorial[marked] - log_factorial[population - marked]
+    terms = (one[:, None] + one + others - all_ways)[possible]
+    return float(np.logaddexp.reduce(terms))
 
 
 def _hypergeometric(population: int, marked: int, draws: int) -> tuple[int, NDArray[np.float64]]:

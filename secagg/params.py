@@ -16,9 +16,11 @@ from secagg.graph_parameters import (
     MAX_RATE_SUM,
     Cohort,
     is_connected,
+    is_uncuttable,
     recovery_limit,
     secrecy_limit,
     smallest_sparse_graph,
+    smallest_uncuttable_graph,
 )
 
 Protocol = Literal["secagg", "secagg+"]
@@ -142,10 +144,11 @@ class RoundParams:
         corrupt, dropout = _rate("corrupt", corrupt), _rate("dropout", dropout)
         cohort = _cohort(clients, corrupt, dropout)
         _check_honest_survivors(cohort)
-        sparse = _sparse_graph(protocol, cohort, corrupt, dropout)
+        sparse = _sparse_graph(protocol, threat, cohort, corrupt, dropout)
         if sparse is None:
             neighbours = clients - 1
-            planned = min(max(cohort.corrupt + 1, 2 * neighbours // 3 + 1), cohort.survivors - 1)
+            low, high = _complete_limits(cohort, threat)
+            planned = min(max(low + 1, 2 * neighbours // 3 + 1), high)
         else:
             neighbours, planned = sparse
         width = _sum_bits(clients, max_weight, encoding)
@@ -265,8 +268,6 @@ class RoundParams:
         for name, choices in (("protocol", Protocol), ("threat", Threat), ("graph", Graph)):
             if getattr(self, name) not in get_args(choices):
                 raise ParameterError(f"{name} must be one of {get_args(choices)}, got {getattr(self, name)!r}")
-        if self.threat != "semi-honest":
-            raise ParameterError("threat 'malicious-server' is not available in this version; use 'semi-honest'")
 
     def _prove_cohort(self) -> None:
         _check_honest_survivors(self.cohort)
@@ -285,7 +286,7 @@ class RoundParams:
         if self.graph == "complete":
             if k != self.clients - 1:
                 raise ParameterError(f"in the complete graph each client has {self.clients - 1} neighbours, got {k}")
-            low, high = cohort.corrupt, cohort.survivors - 1
+            low, high = _complete_limits(cohort, self.threat)
         else:
             if self.protocol != "secagg+":
                 raise ParameterError("protocol 'secagg' uses the complete graph")
@@ -296,7 +297,12 @@ class RoundParams:
                 )
             if not is_connected(cohort, k):
                 raise ParameterError(f"with {k} neighbours the survivors' graph falls apart too often at these rates")
-            low, high = max(secrecy_limit(cohort, k), 1), recovery_limit(cohort, k)
+            malicious = self.threat == "malicious-server"
+            low, high = max(secrecy_limit(cohort, k, malicious_server=malicious), 1), recovery_limit(cohort, k)
+            if malicious and not is_uncuttable(cohort, k, t):
+                raise ParameterError(
+                    f"with {k} neighbours and threshold {t} a server that cuts the ring reads a part of it"
+                )
         if not low < t <= high:
             raise ParameterError(
                 f"threshold {t} is not safe: secrecy needs more than {low} (corrupt neighbours could rebuild secrets), "
@@ -320,10 +326,26 @@ def _check_honest_survivors(cohort: Cohort) -> None:
         )
 
 
-def _sparse_graph(protocol: Protocol, cohort: Cohort, corrupt: float, dropout: float) -> tuple[int, int] | None:
-    if protocol != "secagg+" or cohort.clients < MIN_SPARSE_CLIENTS or corrupt + dropout > MAX_RATE_SUM:
+def _complete_limits(cohort: Cohort, threat: Threat) -> tuple[int, int]:
+    """Return what a threshold of the complete graph must exceed, and what it must not.
+
+    A malicious server may show two sets of survivors to two parts of the honest clients, and each part answers once:
+    2t > (n - 1) + A keeps it from t answers of both kinds.
+    """
+    if threat == "malicious-server":
+        return (cohort.clients - 1 + cohort.corrupt) // 2, cohort.survivors - 1
+    return cohort.corrupt, cohort.survivors - 1
+
+
+def _sparse_graph(
+    protocol: Protocol, threat: Threat, cohort: Cohort, corrupt: float, dropout: float
+) -> tuple[int, int] | None:
+    malicious = threat == "malicious-server"
+    if protocol != "secagg+" or cohort.clients < MIN_SPARSE_CLIENTS:
         return None
-    found = smallest_sparse_graph(cohort)
+    if corrupt + (2 if malicious else 1) * dropout > MAX_RATE_SUM:
+        return None
+    found = smallest_uncuttable_graph(cohort) if malicious else smallest_sparse_graph(cohort)
     return None if found is None else (found.neighbours, found.threshold)
 
 

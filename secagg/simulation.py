@@ -14,9 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import InputError, TooFewClients
-from secagg.pairwise.transitions import STAGES
+from secagg.identity import Directory, Identity
+from secagg.pairwise.transitions import stages_of
 from secagg.params import RoundParams, Threat
-from secagg.session.client import ClientSession, InputNeeded, Reply
+from secagg.primitives.randomness import system_randomness
+from secagg.primitives.signature import SigningKey
+from secagg.session.answers import BeaconNeeded, InputNeeded, Reply
+from secagg.session.client import ClientSession
 from secagg.session.result import RoundResult
 from secagg.session.server import ServerSession
 
@@ -107,17 +111,28 @@ class _Simulation:
         self, params: RoundParams, weights: Sequence[int], faults: Mapping[int, str], context: bytes, threads: int
     ) -> None:
         self.params, self.weights, self.faults, self.threads = params, weights, faults, threads
-        self.server = ServerSession(params, range(params.clients), context=context)
-        self.clients = {one: ClientSession(params, one, context=context) for one in range(params.clients)}
-        self.bytes_up = dict.fromkeys(STAGES, 0)
-        self.bytes_down = dict.fromkeys(STAGES, 0)
-        self.seconds = dict.fromkeys(STAGES, 0.0)
-        self.server_seconds = dict.fromkeys(STAGES, 0.0)
+        identities = _identities(params)
+        directory = identities[0].directory if identities else None
+        self.server = ServerSession(params, range(params.clients), context=context, directory=directory)
+        self.clients = {
+            one: ClientSession(params, one, context=context, identity=identities.get(one))
+            for one in range(params.clients)
+        }
+        self.stages = stages_of(params.threat)
+        self.beacon: bytes | None = None
+        self.bytes_up = dict.fromkeys(self.stages, 0)
+        self.bytes_down = dict.fromkeys(self.stages, 0)
+        self.seconds = dict.fromkeys(self.stages, 0.0)
+        self.server_seconds = dict.fromkeys(self.stages, 0.0)
 
     def run(self, vectors: Iterator[NDArray[np.floating]]) -> SimulationResult:
         taken = 0
-        for stage in STAGES:
+        for stage in self.stages:
             start = time.perf_counter()
+            if self.server.beacon_needed:
+                # In the simulated world the beacon is published once the roster is fixed, as it must be in the real one
+                self.beacon = system_randomness(32)
+                self.server.use_beacon(self.beacon)
             requests = self.server.requests()
             for one in range(self.params.clients):
                 vector = None
@@ -142,7 +157,11 @@ class _Simulation:
             return
         client = self.clients[one]
         try:
-            answer: Reply | InputNeeded = client.receive(request)
+            answer: Reply | InputNeeded | BeaconNeeded = client.receive(request)
+            if isinstance(answer, BeaconNeeded):
+                if self.beacon is None:  # pragma: no cover - both sides follow from the same parameters
+                    raise InputError("a beacon was asked for out of turn")
+                answer = client.use_beacon(self.beacon)
             if isinstance(answer, InputNeeded):
                 if vector is None:  # pragma: no cover - inputs are asked for in one stage only
                     raise InputError("a vector was asked for out of turn")
@@ -158,6 +177,15 @@ class _Simulation:
         start = time.perf_counter()
         call(*args, **kwargs)
         self.server_seconds[stage] += time.perf_counter() - start
+
+
+def _identities(params: RoundParams) -> dict[int, Identity]:
+    """Make a signing key for each client and the directory of them all; none in the semi-honest model."""
+    if params.threat == "semi-honest":
+        return {}
+    keys = {one: SigningKey.generate() for one in range(params.clients)}
+    directory = Directory({one: key.public for one, key in keys.items()})
+    return {one: Identity(key=key, directory=directory) for one, key in keys.items()}
 
 
 def _next_vector(vectors: Iterator[NDArray[np.floating]], taken: int, clients: int) -> NDArray[np.floating]:
@@ -180,6 +208,6 @@ def _checked_faults(params: RoundParams, faults: Mapping[int, str]) -> Mapping[i
     for client, stage in faults.items():
         if client not in range(params.clients):
             raise InputError(f"faults name client {client!r}; clients are 0 to {params.clients - 1}")
-        if stage not in STAGES:
-            raise InputError(f"faults name stage {stage!r}; stages are {', '.join(STAGES)}")
+        if stage not in stages_of(params.threat):
+            raise InputError(f"faults name stage {stage!r}; stages are {', '.join(stages_of(params.threat))}")
     return faults

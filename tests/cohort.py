@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 import secagg
-from secagg import ClientSession, InputNeeded, RoundParams, ServerSession
+from secagg import BeaconNeeded, ClientSession, Identity, InputNeeded, Reply, RoundParams, ServerSession
 
 
 def deterministic(seed: str) -> Callable[[int], bytes]:
@@ -39,6 +39,13 @@ def integer_vector(params: RoundParams, codes: np.ndarray) -> np.ndarray:
     return codes * params.encoding.step - params.encoding.clip
 
 
+def identities(ids: Sequence[int]) -> dict[int, Identity]:
+    """Signing keys that follow from the ids, and the directory of them all."""
+    keys = {one: secagg.SigningKey(hashlib.sha256(f"identity/{one}".encode()).digest()) for one in ids}
+    directory = secagg.Directory({one: key.public for one, key in keys.items()})
+    return {one: Identity(key=key, directory=directory) for one, key in keys.items()}
+
+
 class Cohort:
     """Both sides of a round. ``vectors`` and ``weights`` in client order; ids are positions unless given."""
 
@@ -56,20 +63,36 @@ class Cohort:
         self.ids = list(ids) if ids is not None else list(range(params.clients))
         self.vectors = dict(zip(self.ids, vectors, strict=True))
         self.weights = dict(zip(self.ids, weights or [1] * params.clients, strict=True))
-        self.server = ServerSession(params, self.ids, context=context, randomness=deterministic(f"{seed}/server"))
+        self.identities = {} if params.threat == "semi-honest" else identities(self.ids)
+        self.directory = next(iter(self.identities.values())).directory if self.identities else None
+        self.beacon = hashlib.sha256(seed.encode()).digest()
+        self.server = ServerSession(
+            params, self.ids, context=context, directory=self.directory, randomness=deterministic(f"{seed}/server")
+        )
         self.clients = {
-            one: ClientSession(params, one, context=context, randomness=deterministic(f"{seed}/{one}"))
+            one: ClientSession(
+                params,
+                one,
+                context=context,
+                identity=self.identities.get(one),
+                randomness=deterministic(f"{seed}/{one}"),
+            )
             for one in self.ids
         }
 
     def answer(self, one: int, request: bytes) -> bytes:
         reply = self.clients[one].receive(request)
+        if isinstance(reply, BeaconNeeded):
+            reply = self.clients[one].use_beacon(self.beacon)
         if isinstance(reply, InputNeeded):
             reply = self.clients[one].submit(self.vectors[one], self.weights[one])
+        assert isinstance(reply, Reply)
         return reply.payload
 
     def run_stage(self, faults: Mapping[int, str] | None = None) -> None:
         stage = self.server.stage
+        if self.server.beacon_needed:
+            self.server.use_beacon(self.beacon)
         for one, request in self.server.requests().items():
             if (faults or {}).get(one) == stage:
                 continue

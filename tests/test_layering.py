@@ -19,6 +19,7 @@ LAYERS = [
     ["primitives"],
     ["encoding"],
     ["wire"],
+    ["identity"],
     ["snapshot"],
     ["pairwise"],
     ["session"],

@@ -171,7 +171,6 @@ def test_complete_graph_bounds_its_threshold_by_corrupt_and_survivors():
         {"corrupt": "a"},
         {"protocol": "secagg++"},
         {"threat": "none"},
-        {"threat": "malicious-server"},
         {"ring_bits": 65},
         {"ring_bits": 0},
         {"threshold": 0},

@@ -6,12 +6,23 @@ or a global, and randomness is an argument. Source: CCS 2017 figure 4; CCS 2020 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hmac
 
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.errors import DecodeError, PeerFault, ServerFault, TooFewClients
+from secagg.errors import DecodeError, PeerFault, ServerFault
+from secagg.identity import Directory, Identity
+from secagg.pairwise import commitments
+from secagg.pairwise.client_states import (
+    Advertised,
+    Fixed,
+    Masked,
+    Party,
+    Ready,
+    Shared,
+)
+from secagg.pairwise.floors import check_floors, check_neighbours, check_survivors
 from secagg.pairwise.identifiers import (
     CHANNEL_KEY_BYTES,
     channel_keys,
@@ -24,112 +35,25 @@ from secagg.pairwise.identifiers import (
 )
 from secagg.pairwise.masking import mask_vector
 from secagg.pairwise.messages import (
+    ADVERTISEMENT_BYTES,
+    FORMATS,
     PUBLIC_BYTES,
-    SEALED_SHARES_BYTES,
     Bytes,
     EncryptedShares,
     Invitation,
     KeyAdvertisement,
     Kind,
-    Members,
     RelayedShares,
     Roster,
-    UnmaskRequest,
-    UnmaskShares,
 )
-from secagg.params import RoundParams
 from secagg.primitives.aead import open_once, seal_once
 from secagg.primitives.agreement import AgreementKey
 from secagg.primitives.prg import MASK_KEY_BYTES, MaskKeys
 from secagg.primitives.randomness import Randomness, draw
 from secagg.primitives.shamir import SHARE_BYTES, check_shares, share
+from secagg.wire import Header
 
 SEED_BYTES = 32
-MASK_KEY_SHARE, SEED_SHARE = 0, 1
-
-
-class Secret:
-    """A state that holds secrets: its repr shows none."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}: secrets withheld>"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Party:
-    """What a client pins before the round begins."""
-
-    params: RoundParams
-    client_id: int
-    context: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Idle:
-    """Before any message."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Advertised(Secret):
-    """Keys are out; the roster is awaited."""
-
-    round_id: bytes
-    channel_secret: bytes
-    mask_secret: bytes
-    seed: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Shared(Secret):
-    """Shares are out; the neighbours' are awaited. Arrays run over the neighbours in U1, ascending."""
-
-    session_id: bytes
-    position: int
-    advertised: Members
-    neighbours: NDArray[np.uint32]
-    neighbour_ids: NDArray[np.uint64]
-    opening_keys: bytes
-    mask_publics: bytes
-    mask_secret: bytes
-    seed: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Ready(Secret):
-    """Everything but the vector is here. Arrays run over the neighbours in U2, ascending; shares: uint8[m, 2, 40]."""
-
-    session_id: bytes
-    position: int
-    shared: Members
-    neighbours: NDArray[np.uint32]
-    neighbour_ids: NDArray[np.uint64]
-    mask_publics: bytes
-    mask_secret: bytes
-    seed: bytes
-    shares: Bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Masked(Secret):
-    """The masked vector is out; the survivor set is awaited."""
-
-    session_id: bytes
-    position: int
-    shared: Members
-    neighbours: NDArray[np.uint32]
-    shares: Bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Released:
-    """One kind of share of each neighbour is out, for good; no secret is left."""
-
-    session_id: bytes
-
-
-ClientState = Idle | Advertised | Shared | Ready | Masked | Released
 
 
 def advertise_keys(
@@ -160,75 +84,120 @@ def advertise_keys(
     return state, message
 
 
+def fix_roster(party: Party, state: Advertised, roster: Roster) -> Fixed:
+    """Check the roster and compute the session's identifier from it; from here on nobody can join or change keys.
+
+    Raises:
+        ServerFault: the roster misses this client, alters its entry, or repeats its keys.
+        TooFewClients: fewer than S advertised.
+    """
+    position = _own_position(party, state, roster)
+    check_survivors(party.params, roster.advertised, "clients that advertised keys")
+    return Fixed(
+        round_id=state.round_id,
+        session_id=session_id(state.round_id, roster.encode_common(), party.directory),
+        position=position,
+        roster=roster,
+        channel_secret=state.channel_secret,
+        mask_secret=state.mask_secret,
+        seed=state.seed,
+    )
+
+
 def share_keys(
-    party: Party, state: Advertised, roster: Roster, randomness: Randomness
+    party: Party,
+    state: Fixed,
+    neighbourhood: NDArray[np.uint32],
+    randomness: Randomness,
+    *,
+    identity: Identity | None,
 ) -> tuple[Shared, EncryptedShares]:
     """Deal shares of the mask key and the seed to every neighbour in U1; round 1 of the papers.
 
+    Args:
+        party: who this is.
+        state: the fixed roster.
+        neighbourhood: positions of all k neighbours, ascending.
+        randomness: source of the polynomials and salts.
+        identity: this client's, in the malicious-server model.
+
     Raises:
-        ServerFault: the roster misses this client, alters its entry, repeats its keys or makes it its own neighbour.
-        TooFewClients: fewer than S advertised, or fewer than t of the neighbourhood.
-        PeerFault: a neighbour advertised a key that no honest client does.
+        ServerFault: the server made this client its own neighbour.
+        TooFewClients: fewer than t of the neighbourhood advertised.
+        PeerFault: a neighbour advertised a key that no honest client does, or did not sign its advertisement.
     """
-    params = party.params
-    channel_key = AgreementKey.from_bytes(state.channel_secret)
-    mask_key = AgreementKey.from_bytes(state.mask_secret)
-    position = _own_position(party, state, roster, channel_key, mask_key)
-    neighbours = _advertised_neighbours(params, roster, position)
-    session = session_id(state.round_id, roster.encode_common())
-    dealt = share(
+    params, roster, position = party.params, state.roster, state.position
+    if (neighbourhood == position).any():
+        raise ServerFault("the roster makes this client its own neighbour")
+    neighbours: NDArray[np.uint32] = neighbourhood[roster.advertised[neighbourhood]]
+    check_neighbours(params, len(neighbours), "clients that advertised keys")
+    row = np.cumsum(roster.advertised) - 1
+    entries, ids = roster.entries[row[neighbours]], roster.ids[neighbours]
+    if identity is not None:
+        _check_advertisements(identity.directory, state.round_id, entries, ids)
+    records = share(
         [state.mask_secret, state.seed],
         threshold=params.threshold,
         points=neighbours.astype(np.uint64) + np.uint64(1),
         randomness=randomness,
     )
-    row = np.cumsum(roster.advertised) - 1
-    entries = roster.entries[row[neighbours]]
-    neighbour_ids = roster.ids[neighbours]
-    sealed, opening = [], []
+    if identity is not None:
+        records = commitments.with_salts(records, randomness)
+    channel_key = AgreementKey.from_bytes(state.channel_secret)
+    dealt, opening = [], []
     for index, peer in enumerate(neighbours.tolist()):
-        secret = _agree(channel_key, entries[index, :PUBLIC_BYTES].tobytes(), int(neighbour_ids[index]))
-        sealing_key, opening_key = channel_keys(secret, session, position, peer)
-        aad = share_aad(session, Kind.ENCRYPTED_SHARES, position, peer)
-        sealed.append(seal_once(sealing_key, dealt[index].tobytes(), aad))
+        secret = _agree(channel_key, entries[index, :PUBLIC_BYTES].tobytes(), int(ids[index]))
+        sealing_key, opening_key = channel_keys(secret, state.session_id, position, peer)
+        aad = share_aad(state.session_id, Kind.ENCRYPTED_SHARES, position, peer)
+        dealt.append(seal_once(sealing_key, records[index].tobytes(), aad))
+        if identity is not None:
+            dealt.append(commitments.commit(identity, state.session_id, position, peer, records[index]))
         opening.append(opening_key)
     shared = Shared(
-        session_id=session,
+        session_id=state.session_id,
         position=position,
         advertised=roster.advertised,
         neighbours=neighbours,
-        neighbour_ids=neighbour_ids,
+        neighbour_ids=ids,
         opening_keys=b"".join(opening),
         mask_publics=entries[:, PUBLIC_BYTES : 2 * PUBLIC_BYTES].tobytes(),
         mask_secret=state.mask_secret,
         seed=state.seed,
     )
-    body = np.frombuffer(b"".join(sealed), dtype=np.uint8).reshape(-1, SEALED_SHARES_BYTES)
+    body = np.frombuffer(b"".join(dealt), dtype=np.uint8).reshape(-1, FORMATS[params.threat].dealt_bytes)
     return shared, EncryptedShares(sealed=body)
 
 
-def receive_shares(party: Party, state: Shared, relay: RelayedShares) -> Ready:
+def receive_shares(party: Party, state: Shared, relay: RelayedShares, directory: Directory | None) -> Ready:
     """Open the neighbours' shares, so that a bad one shows before any input is masked.
 
     Raises:
         ServerFault: U2 holds somebody who never advertised, or misses this client.
         TooFewClients: U2 is below S in all, or below t in the neighbourhood.
-        PeerFault: what a neighbour sealed does not open, or is no share.
+        PeerFault: what a neighbour sealed does not open, is no share, or differs from its signed commitments.
     """
     if not relay.shared[state.position] or (relay.shared & ~state.advertised).any():
         raise ServerFault("the set of clients that shared keys misses this one or holds one that never advertised")
     present = relay.shared[state.neighbours]
-    _check_floors(party.params, relay.shared, int(present.sum()), "clients that shared keys")
+    check_floors(party.params, relay.shared, int(present.sum()), "clients that shared keys")
     neighbours, ids = state.neighbours[present], state.neighbour_ids[present]
+    form = FORMATS[party.params.threat]
     opened = []
     for index, (slot, peer) in enumerate(zip(np.flatnonzero(present).tolist(), neighbours.tolist(), strict=True)):
         key = state.opening_keys[CHANNEL_KEY_BYTES * slot : CHANNEL_KEY_BYTES * (slot + 1)]
         aad = share_aad(state.session_id, Kind.ENCRYPTED_SHARES, peer, state.position)
+        dealt, dealer_id = relay.sealed[index].tobytes(), int(ids[index])
         try:
-            opened.append(open_once(key, relay.sealed[index].tobytes(), aad))
-        except DecodeError:
-            raise PeerFault(int(ids[index]), "the shares it sealed for this client do not open") from None
-    shares = np.frombuffer(b"".join(opened), dtype=np.uint8).reshape(-1, 2, SHARE_BYTES)
+            records = open_once(key, dealt[: form.sealed_bytes], aad)
+            if directory is not None:
+                committed = dealt[form.sealed_bytes :]
+                commitments.check_dealt(
+                    directory, dealer_id, state.session_id, peer, state.position, records, committed
+                )
+        except DecodeError as problem:
+            raise PeerFault(dealer_id, f"the shares it sealed for this client are refused: {problem}") from None
+        opened.append(records)
+    shares = np.frombuffer(b"".join(opened), dtype=np.uint8).reshape(-1, 2, form.release_bytes)
     _check_canonical(shares, ids)
     publics = np.frombuffer(state.mask_publics, dtype=np.uint8).reshape(-1, PUBLIC_BYTES)
     return Ready(
@@ -298,41 +267,25 @@ def mask_input(
         position=state.position,
         shared=state.shared,
         neighbours=state.neighbours,
+        neighbour_ids=state.neighbour_ids,
         shares=state.shares,
     )
     return masked, payload, clipped
 
 
-def unmask(party: Party, state: Masked, request: UnmaskRequest) -> tuple[Released, UnmaskShares]:
-    """Release, of each neighbour, the seed's share if its input is in the sum and the mask key's share otherwise.
-
-    Raises:
-        ServerFault: U3 misses this client, or holds one that never shared keys.
-        TooFewClients: U3 is below S in all, or below t in the neighbourhood.
-    """
-    survivors = request.survivors
-    if not survivors[state.position] or (survivors & ~state.shared).any():
-        raise ServerFault("the set of survivors misses this client or holds one that never shared keys")
-    survived = survivors[state.neighbours]
-    _check_floors(party.params, survivors, int(survived.sum()), "survivors")
-    kinds = np.where(survived, SEED_SHARE, MASK_KEY_SHARE)
-    released = state.shares[np.arange(len(kinds)), kinds]
-    return Released(session_id=state.session_id), UnmaskShares(shares=released)
-
-
-def _own_position(
-    party: Party, state: Advertised, roster: Roster, channel_key: AgreementKey, mask_key: AgreementKey
-) -> int:
+def _own_position(party: Party, state: Advertised, roster: Roster) -> int:
     position = int(np.searchsorted(roster.ids, np.uint64(party.client_id)))
     if position == len(roster.ids) or int(roster.ids[position]) != party.client_id or not roster.advertised[position]:
         raise ServerFault("the roster does not hold this client")
+    channel_key = AgreementKey.from_bytes(state.channel_secret)
+    mask_key = AgreementKey.from_bytes(state.mask_secret)
     own = KeyAdvertisement(
         channel_public=channel_key.public,
         mask_public=mask_key.public,
         seed_commitment=seed_commitment(state.round_id, party.client_id, state.seed),
     ).encode()
     row = int(roster.advertised[:position].sum())
-    if roster.entries[row].tobytes() != own:
+    if not hmac.compare_digest(roster.entries[row, :ADVERTISEMENT_BYTES].tobytes(), own):
         raise ServerFault("the roster alters this client's entry")
     publics = np.ascontiguousarray(roster.entries[:, : 2 * PUBLIC_BYTES]).reshape(-1, PUBLIC_BYTES)
     if not _are_canonical(publics):
@@ -343,6 +296,18 @@ def _own_position(
     return position
 
 
+def _check_advertisements(
+    directory: Directory, round_identifier: bytes, entries: Bytes, ids: NDArray[np.uint64]
+) -> None:
+    for entry, client_id in zip(entries, ids.tolist(), strict=True):
+        header = Header(kind=Kind.KEY_ADVERTISEMENT, sender=client_id, session=round_identifier)
+        signed = entry.tobytes()
+        try:
+            directory.check(client_id, header, signed[:ADVERTISEMENT_BYTES], signed[ADVERTISEMENT_BYTES:])
+        except DecodeError as problem:
+            raise PeerFault(client_id, f"its advertisement in the roster is not authentic: {problem}") from None
+
+
 def _are_canonical(publics: Bytes) -> bool:
     """Tell whether every X25519 key (uint8[m, 32]) is below 2**255 - 19, so that equal points have equal bytes."""
     high = publics[:, 31]
@@ -350,34 +315,14 @@ def _are_canonical(publics: Bytes) -> bool:
     return not (wraps | (high > 0x7F)).any()
 
 
-def _advertised_neighbours(params: RoundParams, roster: Roster, position: int) -> NDArray[np.uint32]:
-    if roster.neighbours is None:
-        everybody = np.arange(params.clients, dtype=np.uint32)
-        neighbours = everybody[everybody != position]
-    else:
-        neighbours = roster.neighbours
-        if (neighbours == position).any():
-            raise ServerFault("the roster makes this client its own neighbour")
-    present: NDArray[np.uint32] = neighbours[roster.advertised[neighbours]]
-    _check_floors(params, roster.advertised, len(present), "clients that advertised keys")
-    return present
-
-
-def _check_floors(params: RoundParams, members: Members, neighbours: int, what: str) -> None:
-    """Both floors of the round: S in all, t in this client's neighbourhood."""
-    if (have := int(members.sum())) < params.minimum_survivors:
-        raise TooFewClients(have, params.minimum_survivors, what)
-    if neighbours < params.threshold:
-        raise TooFewClients(neighbours, params.threshold, f"{what} among this client's neighbours")
-
-
 def _check_canonical(shares: Bytes, ids: NDArray[np.uint64]) -> None:
+    values = np.ascontiguousarray(shares[..., :SHARE_BYTES])
     try:
-        check_shares(shares)
+        check_shares(values)
     except DecodeError:
-        for share_pair, client_id in zip(shares, ids.tolist(), strict=True):
+        for pair, client_id in zip(values, ids.tolist(), strict=True):
             try:
-                check_shares(share_pair[None])
+                check_shares(pair)
             except DecodeError:
                 raise PeerFault(client_id, "the shares it sealed for this client are no shares") from None
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.primitives.kdf import Label, derive
+from secagg.primitives.prg import MASK_KEY_BYTES, stream
 from secagg.primitives.randomness import Randomness, draw
 
 Positions = NDArray[np.uint32]
@@ -87,6 +89,24 @@ class HararyGraph:
 
 
 MaskingGraph = CompleteGraph | HararyGraph
+
+
+def beacon_graph(clients: int, degree: int, session: bytes, beacon: bytes) -> HararyGraph:
+    """Return the graph that a public beacon draws for a session: every party computes the same one.
+
+    The ring's keys are the AES-128 counter-mode stream, in words of 64 bits, under a key derived from the beacon with
+    the session as salt. The beacon must have been unpublished when the roster, and so the session, was fixed.
+    """
+    key = derive(beacon, salt=session, label=Label.GRAPH, length=MASK_KEY_BYTES)
+    drawn = 0
+
+    def randomness(length: int) -> bytes:
+        nonlocal drawn
+        words = stream(key, length // 8, np.uint64, first_word=drawn)
+        drawn += length // 8
+        return words.astype("<u8").tobytes()
+
+    return HararyGraph.of_ring(draw_ring(clients, randomness), degree)
 
 
 def draw_ring(clients: int, randomness: Randomness) -> Positions:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
+from numpy.typing import NDArray
+
 from secagg.params import RoundParams
 from secagg.primitives.kdf import Label, derive, digest
-from secagg.wire import SUITE, VERSION
+from secagg.wire import SUITE, VERSION, encode_bitmap
 
 CHANNEL_KEY_BYTES = 32
 
@@ -35,6 +38,11 @@ def session_id(round_identifier: bytes, roster: bytes, directory: bytes = b"") -
 def seed_commitment(round_identifier: bytes, client_id: int, seed: bytes) -> bytes:
     """Commit to a self-mask seed of 32 random bytes, which hide it."""
     return digest(Label.SEED_COMMITMENT, round_identifier, client_id.to_bytes(8, "little"), seed)
+
+
+def consistency_digest(session: bytes, shared: NDArray[np.bool_], survivors: NDArray[np.bool_]) -> bytes:
+    """Return what clients sign of the global sets U2 and U3, which every honest client must have been shown alike."""
+    return digest(Label.CONSISTENCY, session, encode_bitmap(shared), encode_bitmap(survivors))
 
 
 def channel_keys(secret: bytes, session: bytes, own: int, peer: int) -> tuple[bytes, bytes]:

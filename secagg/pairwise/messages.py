@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import DecodeError
+from secagg.identity import SIGNATURE_BYTES
+from secagg.params import Threat
 from secagg.primitives.aead import TAG_BYTES
 from secagg.primitives.shamir import SHARE_BYTES, check_shares
 from secagg.wire import ID_BYTES, SERVER, Reader, bitmap_bytes, decode_bitmap, encode_bitmap, expect_length
@@ -22,13 +24,52 @@ Members = NDArray[np.bool_]
 
 PUBLIC_BYTES = 32
 DIGEST_BYTES = 32
-ENTRY_BYTES = 2 * PUBLIC_BYTES + DIGEST_BYTES
-SHARE_PAIR_BYTES = 2 * SHARE_BYTES
-SEALED_SHARES_BYTES = SHARE_PAIR_BYTES + TAG_BYTES
+SALT_BYTES = 16
+MASK_KEY_SHARE, SEED_SHARE = 0, 1
+"""Which secret a share is of, and its place among the two that are dealt together."""
+ADVERTISEMENT_BYTES = 2 * PUBLIC_BYTES + DIGEST_BYTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """Lengths that differ between the threat models.
+
+    Attributes:
+        signature_bytes: of the signature behind every client's message.
+        entry_bytes: of a roster's entry: a key advertisement and its signature.
+        release_bytes: of a share as it is released: with its salt where shares are committed to.
+        dealt_bytes: of what a dealer sends one neighbour: both shares sealed, their commitments and its signature.
+    """
+
+    signature_bytes: int
+    entry_bytes: int
+    release_bytes: int
+    dealt_bytes: int
+
+    @property
+    def sealed_bytes(self) -> int:
+        """Length of the sealed part of what is dealt."""
+        return 2 * self.release_bytes + TAG_BYTES
+
+
+FORMATS: dict[Threat, Format] = {
+    "semi-honest": Format(
+        signature_bytes=0,
+        entry_bytes=ADVERTISEMENT_BYTES,
+        release_bytes=SHARE_BYTES,
+        dealt_bytes=2 * SHARE_BYTES + TAG_BYTES,
+    ),
+    "malicious-server": Format(
+        signature_bytes=SIGNATURE_BYTES,
+        entry_bytes=ADVERTISEMENT_BYTES + SIGNATURE_BYTES,
+        release_bytes=SHARE_BYTES + SALT_BYTES,
+        dealt_bytes=2 * (SHARE_BYTES + SALT_BYTES) + TAG_BYTES + 2 * DIGEST_BYTES + SIGNATURE_BYTES,
+    ),
+}
 
 
 class Kind(enum.IntEnum):
-    """Which message it is: even from the server, odd from a client. 7 and 8 are kept for the consistency check."""
+    """Which message it is: even from the server, odd from a client. 7 and 8 are the malicious-server model's."""
 
     INVITATION = 0
     KEY_ADVERTISEMENT = 1
@@ -37,6 +78,8 @@ class Kind(enum.IntEnum):
     RELAYED_SHARES = 4
     MASKED_INPUT = 5
     UNMASK_REQUEST = 6
+    CONSISTENCY = 7
+    RELAYED_SIGNATURES = 8
     UNMASK_SHARES = 9
 
 
@@ -72,7 +115,7 @@ class KeyAdvertisement:
     @classmethod
     def decode(cls, body: memoryview) -> KeyAdvertisement:
         """Read a body."""
-        expect_length(body, ENTRY_BYTES, "a key advertisement")
+        expect_length(body, ADVERTISEMENT_BYTES, "a key advertisement")
         return cls(channel_public=bytes(body[:32]), mask_public=bytes(body[32:64]), seed_commitment=bytes(body[64:]))
 
 
@@ -83,7 +126,7 @@ class Roster:
     Attributes:
         ids: uint64[n], strictly ascending, so a client's position follows from the set alone.
         advertised: bool[n], U1.
-        entries: uint8[|U1|, 96], key advertisements in roster order.
+        entries: uint8[|U1|, 96 or 160], key advertisements in roster order, with signatures where there are any.
         neighbours: uint32[k] ascending positions, or None in the complete graph.
     """
 
@@ -97,17 +140,17 @@ class Roster:
         return self.ids.astype("<u8").tobytes() + encode_bitmap(self.advertised) + self.entries.tobytes()
 
     def encode(self) -> bytes:
-        """Return the body: 8n + ceil(n/8) + 96 |U1| + 4k bytes."""
+        """Return the body: 8n + ceil(n/8) + |U1| entries + 4k bytes where the server draws a sparse graph."""
         own = b"" if self.neighbours is None else self.neighbours.astype("<u4").tobytes()
         return self.encode_common() + own
 
     @classmethod
-    def decode(cls, body: memoryview, *, clients: int, sparse_neighbours: int) -> Roster:
-        """Read a body; ``sparse_neighbours`` is k, or 0 in the complete graph."""
+    def decode(cls, body: memoryview, *, clients: int, sparse_neighbours: int, entry_bytes: int) -> Roster:
+        """Read a body; ``sparse_neighbours`` is k, or 0 where the server does not draw the graph."""
         reader = Reader(body, "a roster")
         ids = np.frombuffer(reader.take(8 * clients), dtype="<u8").astype(np.uint64)
         advertised = decode_bitmap(reader.take(bitmap_bytes(clients)), clients)
-        entries = np.frombuffer(reader.take(ENTRY_BYTES * int(advertised.sum())), dtype=np.uint8)
+        entries = np.frombuffer(reader.take(entry_bytes * int(advertised.sum())), dtype=np.uint8)
         neighbours = np.frombuffer(reader.take(4 * sparse_neighbours), dtype="<u4").astype(np.uint32)
         reader.finish()
         if not (ids[1:] > ids[:-1]).all() or int(ids[-1]) == SERVER:
@@ -117,7 +160,7 @@ class Roster:
         return cls(
             ids=ids,
             advertised=advertised,
-            entries=entries.reshape(-1, ENTRY_BYTES),
+            entries=entries.reshape(-1, entry_bytes),
             neighbours=neighbours if sparse_neighbours else None,
         )
 
@@ -127,20 +170,20 @@ class EncryptedShares:
     """Client to server: for each neighbour in U1, ascending, its two shares under the pair's channel key.
 
     Attributes:
-        sealed: uint8[m, 96].
+        sealed: uint8[m, 96], or uint8[m, 256] with commitments and the dealer's signature of them.
     """
 
     sealed: Bytes
 
     def encode(self) -> bytes:
-        """Return the body: 96 m bytes."""
+        """Return the body: m rows."""
         return self.sealed.tobytes()
 
     @classmethod
-    def decode(cls, body: memoryview, *, count: int) -> EncryptedShares:
+    def decode(cls, body: memoryview, *, count: int, dealt_bytes: int) -> EncryptedShares:
         """Read a body of ``count`` neighbours."""
-        expect_length(body, SEALED_SHARES_BYTES * count, f"the shares for {count} neighbours")
-        return cls(sealed=np.frombuffer(body, dtype=np.uint8).reshape(count, SEALED_SHARES_BYTES))
+        expect_length(body, dealt_bytes * count, f"the shares for {count} neighbours")
+        return cls(sealed=np.frombuffer(body, dtype=np.uint8).reshape(count, dealt_bytes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -149,25 +192,27 @@ class RelayedShares:
 
     Attributes:
         shared: bool[n], U2.
-        sealed: uint8[m, 96], from the neighbours in U2, ascending.
+        sealed: uint8[m, 96 or 256], from the neighbours in U2, ascending.
     """
 
     shared: Members
     sealed: Bytes
 
     def encode(self) -> bytes:
-        """Return the body: ceil(n/8) + 96 m bytes."""
+        """Return the body: ceil(n/8) bytes and m rows."""
         return encode_bitmap(self.shared) + self.sealed.tobytes()
 
     @classmethod
-    def decode(cls, body: memoryview, *, clients: int, neighbours: NDArray[np.uint32]) -> RelayedShares:
+    def decode(
+        cls, body: memoryview, *, clients: int, neighbours: NDArray[np.uint32], dealt_bytes: int
+    ) -> RelayedShares:
         """Read a body; how many shares it holds follows from its bitmap and the recipient's ``neighbours``."""
         reader = Reader(body, "relayed shares")
         shared = decode_bitmap(reader.take(bitmap_bytes(clients)), clients)
         count = int(shared[neighbours].sum())
-        sealed = np.frombuffer(reader.take(SEALED_SHARES_BYTES * count), dtype=np.uint8)
+        sealed = np.frombuffer(reader.take(dealt_bytes * count), dtype=np.uint8)
         reader.finish()
-        return cls(shared=shared, sealed=sealed.reshape(count, SEALED_SHARES_BYTES))
+        return cls(shared=shared, sealed=sealed.reshape(count, dealt_bytes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,19 +236,63 @@ class UnmaskShares:
     """Client to server: a share for each neighbour in U2, ascending: of its seed if it survived, else of its mask key.
 
     Attributes:
-        shares: uint8[m, 40].
+        shares: uint8[m, 40], or uint8[m, 56] with the salts of their commitments.
     """
 
     shares: Bytes
 
     def encode(self) -> bytes:
-        """Return the body: 40 m bytes."""
+        """Return the body: m rows."""
         return self.shares.tobytes()
 
     @classmethod
-    def decode(cls, body: memoryview, *, count: int) -> UnmaskShares:
+    def decode(cls, body: memoryview, *, count: int, release_bytes: int) -> UnmaskShares:
         """Read a body of ``count`` neighbours; every share must be canonical."""
-        expect_length(body, SHARE_BYTES * count, f"the shares of {count} neighbours")
-        shares = np.frombuffer(body, dtype=np.uint8).reshape(count, 1, SHARE_BYTES)
-        check_shares(shares)
-        return cls(shares=shares.reshape(count, SHARE_BYTES))
+        expect_length(body, release_bytes * count, f"the shares of {count} neighbours")
+        shares = np.frombuffer(body, dtype=np.uint8).reshape(count, release_bytes)
+        check_shares(np.ascontiguousarray(shares[:, :SHARE_BYTES]))
+        return cls(shares=shares)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consistency:
+    """Client to server: the digest of who shared keys and whose input is in the sum; the signature behind it counts."""
+
+    digest: bytes
+
+    def encode(self) -> bytes:
+        """Return the body: 32 bytes."""
+        return self.digest
+
+    @classmethod
+    def decode(cls, body: memoryview) -> Consistency:
+        """Read a body."""
+        expect_length(body, DIGEST_BYTES, "a consistency digest")
+        return cls(digest=bytes(body))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RelayedSignatures:
+    """Server to client: who signed the survivor set (U4), and the signatures of the recipient's neighbours among them.
+
+    Attributes:
+        signed: bool[n], U4.
+        signatures: uint8[m, 64], of the neighbours in U4, ascending.
+    """
+
+    signed: Members
+    signatures: Bytes
+
+    def encode(self) -> bytes:
+        """Return the body: ceil(n/8) + 64 m bytes."""
+        return encode_bitmap(self.signed) + self.signatures.tobytes()
+
+    @classmethod
+    def decode(cls, body: memoryview, *, clients: int, neighbours: NDArray[np.uint32]) -> RelayedSignatures:
+        """Read a body; how many signatures it holds follows from its bitmap and the recipient's ``neighbours``."""
+        reader = Reader(body, "relayed signatures")
+        signed = decode_bitmap(reader.take(bitmap_bytes(clients)), clients)
+        count = int(signed[neighbours].sum())
+        signatures = np.frombuffer(reader.take(SIGNATURE_BYTES * count), dtype=np.uint8)
+        reader.finish()
+        return cls(signed=signed, signatures=signatures.reshape(count, SIGNATURE_BYTES))

@@ -15,7 +15,8 @@ from secagg.errors import DecodeError, InconsistentSum, PeerFault
 from secagg.pairwise.graph import CompleteGraph
 from secagg.pairwise.identifiers import pairwise_mask_key, seed_commitment, self_mask_key
 from secagg.pairwise.messages import PUBLIC_BYTES
-from secagg.pairwise.server import CollectingUnmask, Round, advertised_commitment, advertised_key, check_enough
+from secagg.pairwise.server import advertised_commitment, advertised_key, check_enough
+from secagg.pairwise.server_states import CollectingUnmask, Round
 from secagg.primitives.agreement import AgreementKey
 from secagg.primitives.prg import MASK_KEY_BYTES, MaskKeys, accumulate_blocks
 from secagg.primitives.shamir import reconstruct, reconstruct_without
@@ -89,10 +90,11 @@ def _secrets(current: Round, state: CollectingUnmask) -> Iterator[tuple[int, byt
             secrets = [_rebuild_or_nothing(current, state, batch[i : i + 1]) for i in range(len(batch))]
         for position, secret in zip(batch.tolist(), secrets, strict=True):
             if not _is_advertised(current, state, position, secret):
-                raise PeerFault(
-                    int(current.ids[position]),
-                    "its shares do not rebuild what it advertised: it dealt wrong ones, or a holder released one",
-                )
+                # Where every release opens its dealer's commitment, nobody but the dealer can have caused this
+                proved = current.params.threat == "malicious-server"
+                who = "" if proved else ": it dealt wrong ones, or a holder released one"
+                reason = f"its shares do not rebuild what it advertised{who}"
+                raise PeerFault(int(current.ids[position]), reason, proof=proved)
             yield position, secret
 
 

@@ -7,27 +7,42 @@ algorithm 2; SPEC "Server".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hmac
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secagg.encoding.ring import lane_dtype, packed_bytes, padding_is_zero, unpack_add
-from secagg.errors import DecodeError, PeerFault, TooFewClients
-from secagg.pairwise.graph import CompleteGraph, HararyGraph, MaskingGraph, draw_ring
-from secagg.pairwise.identifiers import session_id
+from secagg.errors import DecodeError, LocalProtocolError, PeerFault, TooFewClients
+from secagg.identity import SIGNATURE_BYTES
+from secagg.pairwise import commitments
+from secagg.pairwise.graph import CompleteGraph, HararyGraph, MaskingGraph, beacon_graph, draw_ring
+from secagg.pairwise.identifiers import consistency_digest, session_id
 from secagg.pairwise.messages import (
-    ENTRY_BYTES,
+    ADVERTISEMENT_BYTES,
+    FORMATS,
+    MASK_KEY_SHARE,
     PUBLIC_BYTES,
-    SEALED_SHARES_BYTES,
+    SEED_SHARE,
     Bytes,
+    Consistency,
     EncryptedShares,
     KeyAdvertisement,
     Members,
     RelayedShares,
+    RelayedSignatures,
     Roster,
     UnmaskRequest,
     UnmaskShares,
+)
+from secagg.pairwise.server_states import (
+    Collecting,
+    CollectingConsistency,
+    CollectingInputs,
+    CollectingKeys,
+    CollectingShares,
+    CollectingUnmask,
+    Round,
 )
 from secagg.params import RoundParams
 from secagg.primitives.agreement import is_canonical, is_low_order
@@ -36,75 +51,18 @@ from secagg.primitives.shamir import SHARE_BYTES
 from secagg.wire import expect_length
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Round:
-    """What the server fixes before anybody answers. ``ids`` ascends strictly: uint64[n]."""
-
-    params: RoundParams
-    ids: NDArray[np.uint64]
-    round_id: bytes
-    nonce: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CollectingKeys:
-    """Invitations are out. ``entries`` is uint8[n, 96], filled where ``received``."""
-
-    entries: Bytes
-    received: Members
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CollectingShares:
-    """The roster is out. ``sealed`` is uint8[n, k, 96]: a sender's row runs over all its neighbours, ascending."""
-
-    session_id: bytes
-    roster: Roster
-    graph: MaskingGraph
-    sealed: Bytes
-    received: Members
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CollectingInputs:
-    """Shares are relayed. ``shared`` is U2; ``accumulator`` holds the sum of the masked inputs ``received``."""
-
-    session_id: bytes
-    roster: Roster
-    graph: MaskingGraph
-    sealed: Bytes
-    shared: Members
-    accumulator: NDArray[np.unsignedinteger]
-    received: Members
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CollectingUnmask:
-    """Survivors (U3) are announced. ``held`` is uint8[n, k, 40]: a holder's row runs over all its neighbours."""
-
-    session_id: bytes
-    roster: Roster
-    graph: MaskingGraph
-    shared: Members
-    survivors: Members
-    accumulator: NDArray[np.unsignedinteger]
-    held: Bytes
-    received: Members
-
-
-Collecting = CollectingKeys | CollectingShares | CollectingInputs | CollectingUnmask
-
-
 def open_round(current: Round) -> CollectingKeys:
     """Begin: nobody has answered."""
-    clients = current.params.clients
+    clients, form = current.params.clients, FORMATS[current.params.threat]
     return CollectingKeys(
-        entries=np.zeros((clients, ENTRY_BYTES), dtype=np.uint8), received=np.zeros(clients, dtype=np.bool_)
+        entries=np.zeros((clients, form.entry_bytes), dtype=np.uint8), received=np.zeros(clients, dtype=np.bool_)
     )
 
 
-def fold_advertisement(current: Round, state: CollectingKeys, position: int, body: memoryview) -> None:
-    """Take in a client's keys.
+def fold_advertisement(
+    current: Round, state: CollectingKeys, position: int, body: memoryview, signature: bytes
+) -> None:
+    """Take in a client's keys, and its signature for the neighbours to check.
 
     Raises:
         DecodeError: the body is not a key advertisement.
@@ -119,7 +77,7 @@ def fold_advertisement(current: Round, state: CollectingKeys, position: int, bod
         raise PeerFault(int(current.ids[position]), "it advertised one key for both purposes")
     if _is_known(state, message.channel_public) or _is_known(state, message.mask_public):
         raise PeerFault(int(current.ids[position]), "it advertised a key that another client advertised")
-    state.entries[position] = np.frombuffer(body, dtype=np.uint8)
+    state.entries[position] = np.frombuffer(bytes(body) + signature, dtype=np.uint8)
     state.received[position] = True
 
 
@@ -131,37 +89,57 @@ def _is_known(state: CollectingKeys, public: bytes) -> bool:
 
 
 def close_keys(current: Round, state: CollectingKeys, randomness: Randomness) -> CollectingShares:
-    """Fix the roster and draw the graph, hidden from the clients but for their own neighbours.
+    """Fix the roster; an honest-but-curious server draws the graph, hidden but for each client's own neighbours.
 
     Raises:
         TooFewClients: fewer than S advertised.
     """
     check_enough(current, state)
     params, advertised = current.params, state.received.copy()
-    graph: MaskingGraph
+    roster = Roster(ids=current.ids, advertised=advertised, entries=state.entries[advertised], neighbours=None)
+    graph: MaskingGraph | None
     if params.graph == "complete":
         graph = CompleteGraph(params.clients)
-    else:
+    elif params.threat == "semi-honest":
         graph = HararyGraph.of_ring(draw_ring(params.clients, randomness), params.neighbours)
-    roster = Roster(ids=current.ids, advertised=advertised, entries=state.entries[advertised], neighbours=None)
+    else:
+        graph = None
     return CollectingShares(
-        session_id=session_id(current.round_id, roster.encode_common()),
+        session_id=session_id(current.round_id, roster.encode_common(), current.directory),
         roster=roster,
         graph=graph,
-        sealed=np.zeros((params.clients, graph.degree, SEALED_SHARES_BYTES), dtype=np.uint8),
+        sealed=np.zeros((params.clients, params.neighbours, FORMATS[params.threat].dealt_bytes), dtype=np.uint8),
         received=np.zeros(params.clients, dtype=np.bool_),
     )
 
 
-def roster_for(state: CollectingShares, position: int) -> Roster:
-    """Return the roster as one client receives it, with its neighbours where the graph is sparse."""
+def use_beacon(current: Round, state: CollectingShares, beacon: bytes) -> CollectingShares:
+    """Draw the graph that the beacon fixes.
+
+    Raises:
+        LocalProtocolError: no beacon is awaited.
+    """
+    if state.graph is not None:
+        raise LocalProtocolError("no beacon is awaited: the graph is drawn already")
+    params = current.params
+    return CollectingShares(
+        session_id=state.session_id,
+        roster=state.roster,
+        graph=beacon_graph(params.clients, params.neighbours, state.session_id, beacon),
+        sealed=state.sealed,
+        received=state.received,
+    )
+
+
+def roster_for(current: Round, state: CollectingShares, position: int) -> Roster:
+    """Return the roster as one client receives it, with its neighbours where the server drew a sparse graph."""
     roster = state.roster
-    sparse = isinstance(state.graph, HararyGraph)
+    drawn_here = isinstance(state.graph, HararyGraph) and current.params.threat == "semi-honest"
     return Roster(
         ids=roster.ids,
         advertised=roster.advertised,
         entries=roster.entries,
-        neighbours=state.graph.neighbours(position) if sparse else None,
+        neighbours=_drawn(state).neighbours(position) if drawn_here else None,
     )
 
 
@@ -170,9 +148,11 @@ def fold_shares(current: Round, state: CollectingShares, position: int, body: me
 
     Raises:
         DecodeError: the body does not hold one sealed pair for each neighbour in U1.
+        LocalProtocolError: the beacon that draws the graph is still awaited.
     """
-    present = state.roster.advertised[state.graph.neighbours(position)]
-    message = EncryptedShares.decode(body, count=int(present.sum()))
+    present = state.roster.advertised[_drawn(state).neighbours(position)]
+    dealt_bytes = FORMATS[current.params.threat].dealt_bytes
+    message = EncryptedShares.decode(body, count=int(present.sum()), dealt_bytes=dealt_bytes)
     state.sealed[position, present] = message.sealed
     state.received[position] = True
 
@@ -188,11 +168,11 @@ def close_shares(current: Round, state: CollectingShares) -> CollectingInputs:
     """
     params = current.params
     check_enough(current, state)
-    shared = _prune(params, state.graph, state.received)
+    shared = _prune(params, _drawn(state), state.received)
     return CollectingInputs(
         session_id=state.session_id,
         roster=state.roster,
-        graph=state.graph,
+        graph=_drawn(state),
         sealed=state.sealed,
         shared=shared,
         accumulator=np.zeros(params.dimension + 1, dtype=lane_dtype(params.ring_bits)),
@@ -223,29 +203,89 @@ def fold_input(current: Round, state: CollectingInputs, position: int, body: mem
     state.received[position] = True
 
 
-def close_inputs(current: Round, state: CollectingInputs) -> CollectingUnmask:
+def close_inputs(current: Round, state: CollectingInputs) -> CollectingConsistency | CollectingUnmask:
     """Fix U3, the survivors whose inputs are in the sum.
 
     Raises:
         TooFewClients: U3 is below S, or some client's secrets have fewer than t holders left.
     """
-    params, survivors = current.params, state.received.copy()
     check_enough(current, state)
+    clients, survivors = current.params.clients, state.received.copy()
+    if current.params.threat == "malicious-server":
+        return CollectingConsistency(
+            session_id=state.session_id,
+            roster=state.roster,
+            graph=state.graph,
+            sealed=state.sealed,
+            shared=state.shared,
+            survivors=survivors,
+            accumulator=state.accumulator,
+            signatures=np.zeros((clients, SIGNATURE_BYTES), dtype=np.uint8),
+            received=np.zeros(clients, dtype=np.bool_),
+        )
     return CollectingUnmask(
         session_id=state.session_id,
         roster=state.roster,
         graph=state.graph,
+        sealed=np.zeros((0, 0, 0), dtype=np.uint8),
         shared=state.shared,
         survivors=survivors,
         accumulator=state.accumulator,
-        held=np.zeros((params.clients, state.graph.degree, SHARE_BYTES), dtype=np.uint8),
-        received=np.zeros(params.clients, dtype=np.bool_),
+        asked=survivors,
+        signatures=np.zeros((0, SIGNATURE_BYTES), dtype=np.uint8),
+        held=np.zeros((clients, state.graph.degree, SHARE_BYTES), dtype=np.uint8),
+        received=np.zeros(clients, dtype=np.bool_),
     )
 
 
-def survivors_request(state: CollectingUnmask) -> UnmaskRequest:
+def survivors_request(state: CollectingConsistency | CollectingUnmask) -> UnmaskRequest:
     """Return the announcement of the survivors, the same for every client."""
     return UnmaskRequest(survivors=state.survivors)
+
+
+def fold_consistency(
+    current: Round, state: CollectingConsistency, position: int, body: memoryview, signature: bytes
+) -> None:
+    """Keep a survivor's signature of the survivor set.
+
+    Raises:
+        DecodeError: the body is no digest.
+        PeerFault: the digest is of another set than was announced.
+    """
+    expected = consistency_digest(state.session_id, state.shared, state.survivors)
+    if not hmac.compare_digest(Consistency.decode(body).digest, expected):
+        raise PeerFault(int(current.ids[position]), "it signed another survivor set than was announced")
+    state.signatures[position] = np.frombuffer(signature, dtype=np.uint8)
+    state.received[position] = True
+
+
+def close_consistency(current: Round, state: CollectingConsistency) -> CollectingUnmask:
+    """Fix U4, the survivors that signed.
+
+    Raises:
+        TooFewClients: some client's secrets have fewer than t holders left.
+    """
+    check_enough(current, state)
+    clients = current.params.clients
+    return CollectingUnmask(
+        session_id=state.session_id,
+        roster=state.roster,
+        graph=state.graph,
+        sealed=state.sealed,
+        shared=state.shared,
+        survivors=state.survivors,
+        accumulator=state.accumulator,
+        asked=state.received.copy(),
+        signatures=state.signatures,
+        held=np.zeros((clients, state.graph.degree, SHARE_BYTES), dtype=np.uint8),
+        received=np.zeros(clients, dtype=np.bool_),
+    )
+
+
+def signatures_for(state: CollectingUnmask, position: int) -> RelayedSignatures:
+    """Return what one client's neighbours in U4 signed."""
+    neighbours = state.graph.neighbours(position)
+    return RelayedSignatures(signed=state.asked, signatures=state.signatures[neighbours[state.asked[neighbours]]])
 
 
 def fold_unmask_shares(current: Round, state: CollectingUnmask, position: int, body: memoryview) -> None:
@@ -253,11 +293,33 @@ def fold_unmask_shares(current: Round, state: CollectingUnmask, position: int, b
 
     Raises:
         DecodeError: the body does not hold one canonical share for each neighbour in U2.
+        PeerFault: a share is not the one that its dealer committed to; a proof where the release is signed.
     """
-    present = state.shared[state.graph.neighbours(position)]
-    message = UnmaskShares.decode(body, count=int(present.sum()))
-    state.held[position, present] = message.shares
+    neighbours = state.graph.neighbours(position)
+    present = state.shared[neighbours]
+    release_bytes = FORMATS[current.params.threat].release_bytes
+    message = UnmaskShares.decode(body, count=int(present.sum()), release_bytes=release_bytes)
+    if current.params.threat == "malicious-server":
+        _check_release(current, state, position, neighbours[present], message.shares)
+    state.held[position, present] = message.shares[:, :SHARE_BYTES]
     state.received[position] = True
+
+
+def _check_release(
+    current: Round, state: CollectingUnmask, holder: int, dealers: NDArray[np.uint32], records: Bytes
+) -> None:
+    slots = state.graph.slots(holder)[state.shared[state.graph.neighbours(holder)]]
+    start = FORMATS[current.params.threat].sealed_bytes
+    for dealer, slot, record in zip(dealers.tolist(), slots.tolist(), records, strict=True):
+        kind = SEED_SHARE if state.survivors[dealer] else MASK_KEY_SHARE
+        committed = state.sealed[dealer, slot, start:].tobytes()
+        if not commitments.opens(state.session_id, dealer, holder, kind, record.tobytes(), committed):
+            raise PeerFault(
+                int(current.ids[holder]),
+                f"its share of client {int(current.ids[dealer])} is not the one committed to",
+                proof=True,
+                evidence=(committed,),
+            )
 
 
 def advertised_key(state: CollectingUnmask, position: int) -> bytes:
@@ -267,7 +329,7 @@ def advertised_key(state: CollectingUnmask, position: int) -> bytes:
 
 def advertised_commitment(state: CollectingUnmask, position: int) -> bytes:
     """Return the commitment to its seed that a client in U1 advertised."""
-    return _entry(state, position)[2 * PUBLIC_BYTES :].tobytes()
+    return _entry(state, position)[2 * PUBLIC_BYTES : ADVERTISEMENT_BYTES].tobytes()
 
 
 def check_enough(current: Round, state: Collecting) -> None:
@@ -281,13 +343,19 @@ def check_enough(current: Round, state: Collecting) -> None:
         _check_survivors(params, state.received, "clients that advertised keys")
     elif isinstance(state, CollectingShares):
         _check_survivors(params, state.received, "clients that shared keys")
-        kept = _prune(params, state.graph, state.received)
+        kept = _prune(params, _drawn(state), state.received)
         _check_survivors(params, kept, "clients that shared keys and have t neighbours that did")
     elif isinstance(state, CollectingInputs):
         _check_survivors(params, state.received, "survivors")
         _check_holders(params, state.graph, state.shared, state.received)
     else:
         _check_holders(params, state.graph, state.shared, state.received)
+
+
+def _drawn(state: CollectingShares) -> MaskingGraph:
+    if state.graph is None:
+        raise LocalProtocolError("the beacon that draws the graph is awaited: call use_beacon first")
+    return state.graph
 
 
 def _entry(state: CollectingUnmask, position: int) -> Bytes:

@@ -30,7 +30,12 @@ class Label(enum.Enum):
     REQUEST = b"secagg/v1/request"
     SEALED_STATE = b"secagg/v1/sealed-state"
     STATE_CHECKSUM = b"secagg/v1/state-checksum"
+    GRAPH = b"secagg/v1/graph"
     LAYOUT = b"secagg/v1/layout"
+    DIRECTORY = b"secagg/v1/directory"
+    SIGNED_BODY = b"secagg/v1/signed-body"
+    SHARE_COMMITMENT = b"secagg/v1/share-commitment"
+    CONSISTENCY = b"secagg/v1/consistency"
 
 
 def derive(secret: bytes, *, salt: bytes, label: Label, info: bytes = b"", length: int) -> bytes:

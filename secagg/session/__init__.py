@@ -4,8 +4,9 @@ Sessions open no socket, start no thread that outlives a call, read no clock and
 use each from one thread at a time.
 """
 
-from secagg.session.client import ClientSession, InputNeeded, Reply
+from secagg.session.answers import BeaconNeeded, InputNeeded, Reply
+from secagg.session.client import ClientSession
 from secagg.session.result import RoundResult
 from secagg.session.server import ServerSession
 
-__all__ = ["ClientSession", "InputNeeded", "Reply", "RoundResult", "ServerSession"]
+__all__ = ["BeaconNeeded", "ClientSession", "InputNeeded", "Reply", "RoundResult", "ServerSession"]

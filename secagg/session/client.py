@@ -3,73 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secagg import snapshot
 from secagg.errors import DecodeError, InputError, LocalProtocolError, ServerFault
+from secagg.identity import Identity
 from secagg.pairwise import client as steps
+from secagg.pairwise import client_states as states
+from secagg.pairwise import release
+from secagg.pairwise.graph import CompleteGraph, beacon_graph
 from secagg.pairwise.identifiers import context_digest
 from secagg.pairwise.messages import (
+    FORMATS,
+    Consistency,
     EncryptedShares,
     Invitation,
     KeyAdvertisement,
     Kind,
     RelayedShares,
+    RelayedSignatures,
     Roster,
     UnmaskRequest,
     UnmaskShares,
 )
-from secagg.pairwise.transitions import CLIENT_TRANSITIONS
+from secagg.pairwise.transitions import CLIENT_TRANSITIONS, ClientTransition
 from secagg.params import FixedPoint, RoundParams
 from secagg.primitives.kdf import Label, digest
 from secagg.primitives.randomness import Randomness, system_randomness
-from secagg.wire import SERVER, Buffer, Header, open_message
+from secagg.session.answers import BeaconNeeded, InputNeeded, Reply
+from secagg.wire import HEADER_BYTES, SERVER, Buffer, Header, open_message
 
 _SAVED_TYPES = {
     kind.__name__: kind
     for kind in (
         RoundParams,
         FixedPoint,
-        steps.Party,
-        steps.Idle,
-        steps.Advertised,
-        steps.Shared,
-        steps.Ready,
-        steps.Masked,
-        steps.Released,
+        Roster,
+        states.Party,
+        states.Idle,
+        states.Advertised,
+        states.Fixed,
+        states.Shared,
+        states.Ready,
+        states.Masked,
+        states.Checked,
+        states.Released,
     )
 }
 _PURPOSE = b"client session"
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """Bytes for the server. Make ``ClientSession.save()`` durable before they leave.
-
-    Attributes:
-        payload: the message.
-        stage: the stage of ``secagg.STAGES`` that it answers.
-    """
-
-    payload: bytes
-    stage: str
-
-    def __repr__(self) -> str:
-        return f"Reply({len(self.payload)} bytes, stage={self.stage!r})"
-
-
-@dataclass(frozen=True, slots=True)
-class InputNeeded:
-    """The server waits for this client's vector: train now if need be, then call ``ClientSession.submit``.
-
-    Attributes:
-        clients: how many clients are still in the round.
-    """
-
-    clients: int
+MIN_BEACON_BYTES = 16
+_STAGE_OF: Mapping[Kind, str] = {
+    transition.request: transition.stage
+    for table in CLIENT_TRANSITIONS.values()
+    for transition in table.values()
+    if transition.request is not None
+}
+_Message = KeyAdvertisement | EncryptedShares | Consistency | UnmaskShares
 
 
 class ClientSession:
@@ -84,6 +75,8 @@ class ClientSession:
         client_id: this client's id in the server's roster, 0 to 2**64 - 2.
         context: what the round is about, the hash of the model in training, say. Parties with different contexts never
             complete a round together.
+        identity: this client's signing key and the directory that it pins; in the malicious-server model, and only
+            there. The directory holds exactly the round's clients.
         randomness: source of keys, seeds and rounding: the operating system's outside tests.
 
     Raises:
@@ -96,6 +89,7 @@ class ClientSession:
         client_id: int,
         *,
         context: bytes = b"",
+        identity: Identity | None = None,
         randomness: Randomness = system_randomness,
     ) -> None:
         if not isinstance(params, RoundParams):
@@ -104,8 +98,14 @@ class ClientSession:
             raise InputError(f"client_id must be an integer in [0, 2**64 - 2], got {client_id!r}")
         if not isinstance(context, bytes):
             raise InputError(f"context must be bytes, got {type(context).__name__}")
-        self._party = steps.Party(params=params, client_id=int(client_id), context=context_digest(context))
-        self._state: steps.ClientState = steps.Idle()
+        self._party = states.Party(
+            params=params,
+            client_id=int(client_id),
+            context=context_digest(context),
+            directory=_checked_directory(params, int(client_id), identity),
+        )
+        self._identity = identity
+        self._state: states.ClientState = states.Idle()
         self._answers: dict[Kind, tuple[bytes, bytes | None]] = {}
         self._clipped: float | None = None
         self._randomness = randomness
@@ -126,19 +126,19 @@ class ClientSession:
     @property
     def stage(self) -> str | None:
         """The stage whose message this client sends next; None once it has sent all."""
-        transition = CLIENT_TRANSITIONS.get(type(self._state))
-        return transition.stage if transition else None
+        return self._transition.stage if self._transition else None
 
     @property
     def clipped(self) -> float | None:
         """The share of this client's coordinates that ``clip`` cut off, 0 to 1; None before ``submit``; kept local."""
         return self._clipped
 
-    def receive(self, payload: Buffer) -> Reply | InputNeeded:
+    def receive(self, payload: Buffer) -> Reply | InputNeeded | BeaconNeeded:
         """Take in a message from the server.
 
         Returns:
-            The reply to send, or InputNeeded when it is time for ``submit``.
+            The reply to send; InputNeeded when it is time for ``submit``; BeaconNeeded when it is for ``use_beacon``,
+            which happens in the malicious-server model with a sparse graph alone.
 
         Raises:
             ServerFault: it is no message of this round and stage, or breaks a rule; also a second, different request.
@@ -155,7 +155,7 @@ class ClientSession:
         request = digest(Label.REQUEST, header.encode(), bytes(body))
         if kind in self._answers:
             return self._repeat(kind, request)
-        transition = CLIENT_TRANSITIONS.get(type(self._state))
+        transition = self._transition
         if transition is None or transition.request is not kind:
             awaited = "nothing more" if transition is None else (transition.request or Kind.MASKED_INPUT).name
             raise ServerFault(f"{kind.name} came where this client awaits {awaited}")
@@ -181,7 +181,7 @@ class ClientSession:
             PeerFault: a neighbour's key is not valid.
         """
         state = self._state
-        if not isinstance(state, steps.Ready):
+        if not isinstance(state, states.Ready):
             raise LocalProtocolError("a vector is submitted once, after receive() returned InputNeeded")
         masked, payload, clipped = steps.mask_input(
             self._party,
@@ -192,10 +192,33 @@ class ClientSession:
             prefix=self._header(Kind.MASKED_INPUT, state.session_id),
             threads=threads,
         )
+        if self._identity is not None:
+            header = Header(kind=Kind.MASKED_INPUT, sender=self.client_id, session=state.session_id)
+            payload += self._identity.sign(header, memoryview(payload)[HEADER_BYTES:])
         request, _ = self._answers[Kind.RELAYED_SHARES]
         self._state, self._clipped = masked, clipped
         self._answers[Kind.RELAYED_SHARES] = (request, payload)
         return Reply(payload, "masked_input")
+
+    def use_beacon(self, beacon: bytes) -> Reply:
+        """Draw the graph from a public beacon, and deal shares to the neighbours that it gives this client.
+
+        Args:
+            beacon: at least 16 bytes, unpublished when ``receive`` returned BeaconNeeded; the same for every party.
+
+        Raises:
+            LocalProtocolError: no beacon is awaited now.
+            InputError: it is not as described.
+            TooFewClients: fewer than t of the neighbourhood advertised.
+            PeerFault: a neighbour's advertisement is not authentic, or its key is none of an honest client's.
+        """
+        state = self._state
+        if not isinstance(state, states.Fixed):
+            raise LocalProtocolError("a beacon is used once, after receive() returned BeaconNeeded")
+        if not isinstance(beacon, bytes) or len(beacon) < MIN_BEACON_BYTES:
+            raise InputError(f"a beacon must be at least {MIN_BEACON_BYTES} bytes")
+        request, _ = self._answers[Kind.ROSTER]
+        return self._share(state, request, beacon)
 
     def delivered(self) -> None:
         """Drop the replies kept for retries: the caller knows that the server has them. Later repeats are refused."""
@@ -222,60 +245,125 @@ class ClientSession:
 
     @classmethod
     def restore(
-        cls, saved: bytes, *, seal_key: bytes | None = None, randomness: Randomness = system_randomness
+        cls,
+        saved: bytes,
+        *,
+        seal_key: bytes | None = None,
+        identity: Identity | None = None,
+        randomness: Randomness = system_randomness,
     ) -> ClientSession:
-        """Return the session that ``save`` wrote.
+        """Return the session that ``save`` wrote; a signing key is not saved, so the identity is given again.
 
         Raises:
             DecodeError: the bytes are damaged, of another version, or sealed under another key.
+            InputError: the identity is not the one that the session was built with.
         """
         party, state, answers, clipped = snapshot.load(saved, types=_SAVED_TYPES, purpose=_PURPOSE, seal_key=seal_key)
+        if _checked_directory(party.params, party.client_id, identity) != party.directory:
+            raise InputError("the saved session was built with another directory")
         session = cls.__new__(cls)
         session._party, session._state, session._clipped = party, state, clipped
         session._answers = {Kind[name]: answer for name, answer in answers.items()}
-        session._randomness = randomness
+        session._identity, session._randomness = identity, randomness
         return session
 
-    def _repeat(self, kind: Kind, request: bytes) -> Reply | InputNeeded:
+    @property
+    def _transition(self) -> ClientTransition | None:
+        return CLIENT_TRANSITIONS[self.params.threat].get(type(self._state))
+
+    def _repeat(self, kind: Kind, request: bytes) -> Reply | InputNeeded | BeaconNeeded:
         answered, reply = self._answers[kind]
         if request != answered:
             raise ServerFault(f"a second, different {kind.name} after one was answered")
         if reply is not None:
             return Reply(reply, _STAGE_OF[kind])
-        if kind is Kind.RELAYED_SHARES and isinstance(self._state, steps.Ready):
+        if kind is Kind.RELAYED_SHARES and isinstance(self._state, states.Ready):
             return InputNeeded(int(self._state.shared.sum()))
+        if kind is Kind.ROSTER and isinstance(self._state, states.Fixed):
+            return BeaconNeeded(self._state.session_id)
         raise ServerFault(f"{kind.name} came again though its answer was delivered")
 
-    def _step(self, kind: Kind, header: Header, body: memoryview, request: bytes) -> Reply | InputNeeded:
-        party, state = self._party, self._state
-        after: steps.ClientState
-        message: KeyAdvertisement | EncryptedShares | UnmaskShares
-        if isinstance(state, steps.Idle):
+    def _step(self, kind: Kind, header: Header, body: memoryview, request: bytes) -> Reply | InputNeeded | BeaconNeeded:
+        party, state, identity = self._party, self._state, self._identity
+        clients = party.params.clients
+        after: states.ClientState
+        message: _Message
+        if isinstance(state, states.Idle):
             after, message = steps.advertise_keys(party, Invitation.decode(body), header.session, self._randomness)
-            session = header.session
-        elif isinstance(state, steps.Advertised):
+        elif isinstance(state, states.Advertised):
             self._check_session(header, state.round_id)
-            sparse = 0 if party.params.graph == "complete" else party.params.neighbours
-            roster = Roster.decode(body, clients=party.params.clients, sparse_neighbours=sparse)
-            after, message = steps.share_keys(party, state, roster, self._randomness)
-            session = after.session_id
-        elif isinstance(state, steps.Shared):
+            return self._fix_roster(state, body, request)
+        elif isinstance(state, states.Shared):
             self._check_session(header, state.session_id)
-            relay = RelayedShares.decode(body, clients=party.params.clients, neighbours=state.neighbours)
-            self._state = steps.receive_shares(party, state, relay)
-            self._answers[kind] = (request, None)
-            return InputNeeded(int(relay.shared.sum()))
-        elif isinstance(state, steps.Masked):
+            return self._receive_shares(state, body, request)
+        elif isinstance(state, states.Masked):
             self._check_session(header, state.session_id)
-            after, message = steps.unmask(party, state, UnmaskRequest.decode(body, clients=party.params.clients))
-            session = state.session_id
+            announced = UnmaskRequest.decode(body, clients=clients)
+            if identity is None:
+                after, message = release.unmask(party, state, announced)
+            else:
+                after, message = release.check_consistency(party, state, announced)
+        elif isinstance(state, states.Checked) and identity is not None:
+            self._check_session(header, state.session_id)
+            relayed = RelayedSignatures.decode(body, clients=clients, neighbours=state.neighbours)
+            after, message = release.unmask_consistent(party, state, relayed, identity.directory)
         else:
             raise ServerFault(f"{kind.name} came where nothing is awaited")
-        transition = CLIENT_TRANSITIONS[type(state)]
-        payload = self._header(transition.reply or kind, session) + message.encode()
+        return self._answer(kind, request, after, message, header.session)
+
+    def _fix_roster(self, state: states.Advertised, body: memoryview, request: bytes) -> Reply | BeaconNeeded:
+        params = self._party.params
+        drawn_by_server = params.graph == "harary" and params.threat == "semi-honest"
+        roster = Roster.decode(
+            body,
+            clients=params.clients,
+            sparse_neighbours=params.neighbours if drawn_by_server else 0,
+            entry_bytes=FORMATS[params.threat].entry_bytes,
+        )
+        if self._identity is not None and list(self._identity.directory) != roster.ids.tolist():
+            raise ServerFault("the roster is not the directory's cohort")
+        fixed = steps.fix_roster(self._party, state, roster)
+        if params.graph == "harary" and not drawn_by_server:
+            self._state = fixed
+            self._answers[Kind.ROSTER] = (request, None)
+            return BeaconNeeded(fixed.session_id)
+        return self._share(fixed, request, None)
+
+    def _share(self, state: states.Fixed, request: bytes, beacon: bytes | None) -> Reply:
+        params, roster = self._party.params, state.roster
+        if beacon is not None:
+            graph = beacon_graph(params.clients, params.neighbours, state.session_id, beacon)
+            neighbourhood = graph.neighbours(state.position)
+        elif roster.neighbours is not None:
+            neighbourhood = roster.neighbours
+        else:
+            neighbourhood = CompleteGraph(params.clients).neighbours(state.position)
+        after, message = steps.share_keys(self._party, state, neighbourhood, self._randomness, identity=self._identity)
+        return self._answer(Kind.ROSTER, request, after, message, state.session_id)
+
+    def _receive_shares(self, state: states.Shared, body: memoryview, request: bytes) -> InputNeeded:
+        params = self._party.params
+        relay = RelayedShares.decode(
+            body,
+            clients=params.clients,
+            neighbours=state.neighbours,
+            dealt_bytes=FORMATS[params.threat].dealt_bytes,
+        )
+        directory = None if self._identity is None else self._identity.directory
+        self._state = steps.receive_shares(self._party, state, relay, directory)
+        self._answers[Kind.RELAYED_SHARES] = (request, None)
+        return InputNeeded(int(relay.shared.sum()))
+
+    def _answer(
+        self, request_kind: Kind, request: bytes, after: states.ClientState, message: _Message, session: bytes
+    ) -> Reply:
+        header = Header(kind=_REPLY_TO[type(message)], sender=self._party.client_id, session=session)
+        body = message.encode()
+        signature = b"" if self._identity is None else self._identity.sign(header, body)
+        payload = header.encode() + body + signature
         self._state = after
-        self._answers[kind] = (request, payload)
-        return Reply(payload, transition.stage)
+        self._answers[request_kind] = (request, payload)
+        return Reply(payload, _STAGE_OF[request_kind])
 
     def _header(self, kind: Kind, session: bytes) -> bytes:
         return Header(kind=kind, sender=self._party.client_id, session=session).encode()
@@ -286,6 +374,25 @@ class ClientSession:
             raise ServerFault("the message belongs to another session, or the roster was not the same for everybody")
 
 
-_STAGE_OF: Mapping[Kind, str] = {
-    transition.request: transition.stage for transition in CLIENT_TRANSITIONS.values() if transition.request is not None
+def _checked_directory(params: RoundParams, client_id: int, identity: Identity | None) -> bytes:
+    if params.threat == "semi-honest":
+        if identity is not None:
+            raise InputError("an identity serves the malicious-server model only; the parameters are semi-honest")
+        return b""
+    if not isinstance(identity, Identity):
+        raise InputError("the malicious-server model takes an identity: a signing key and the directory")
+    if len(identity.directory) != params.clients:
+        raise InputError(
+            f"the directory must hold the round's {params.clients} clients, it holds {len(identity.directory)}"
+        )
+    if identity.directory.get(client_id) != identity.key.public:
+        raise InputError("the directory holds another key for this client, or none")
+    return identity.directory.digest()
+
+
+_REPLY_TO: Mapping[type[_Message], Kind] = {
+    KeyAdvertisement: Kind.KEY_ADVERTISEMENT,
+    EncryptedShares: Kind.ENCRYPTED_SHARES,
+    Consistency: Kind.CONSISTENCY,
+    UnmaskShares: Kind.UNMASK_SHARES,
 }

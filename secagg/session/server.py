@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secagg import snapshot
 from secagg.errors import DecodeError, InputError, LocalProtocolError, PeerFault, StaleMessage, TooFewClients
+from secagg.identity import Directory
 from secagg.pairwise import server as steps
+from secagg.pairwise import server_states as states
 from secagg.pairwise.graph import CompleteGraph, HararyGraph
 from secagg.pairwise.identifiers import context_digest, round_id
-from secagg.pairwise.messages import Invitation, Members, Roster
+from secagg.pairwise.messages import FORMATS, Invitation, Members, Roster
 from secagg.pairwise.recovery import unmask_sum
-from secagg.pairwise.transitions import SERVER_TRANSITIONS, STAGES
+from secagg.pairwise.transitions import SERVER_TRANSITIONS, ServerTransition, stages_of
 from secagg.params import FixedPoint, RoundParams
 from secagg.primitives.randomness import Randomness, draw, system_randomness
 from secagg.session.result import RoundResult
+from secagg.session.roster import Requests, checked_directory, ordered_ids
 from secagg.wire import ID_BYTES, SERVER, Buffer, Header, open_message
 
 
@@ -28,6 +30,7 @@ class _Finished:
     advertised: Members
     shared: Members
     survivors: Members
+    asked: Members
     answered: Members
     words: NDArray[np.unsignedinteger]
 
@@ -45,37 +48,18 @@ _SAVED_TYPES = {
         Roster,
         CompleteGraph,
         HararyGraph,
-        steps.Round,
-        steps.CollectingKeys,
-        steps.CollectingShares,
-        steps.CollectingInputs,
-        steps.CollectingUnmask,
+        states.Round,
+        states.CollectingKeys,
+        states.CollectingShares,
+        states.CollectingInputs,
+        states.CollectingConsistency,
+        states.CollectingUnmask,
         _Finished,
         _Aborted,
     )
 }
 _PURPOSE = b"server session"
-_KIND_OF_STAGE = {transition.stage: transition.reply for transition in SERVER_TRANSITIONS.values()}
-
-
-class Requests(Mapping[int, bytes]):
-    """Client id -> payload, each made when it is looked up: a cohort's payloads need not fit in memory together."""
-
-    def __init__(self, ids: NDArray[np.uint64], recipients: Members, encode: Callable[[int], bytes]) -> None:
-        self._positions = {int(ids[position]): position for position in np.flatnonzero(recipients).tolist()}
-        self._encode = encode
-
-    def __getitem__(self, client_id: int) -> bytes:
-        return self._encode(self._positions[client_id])
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._positions)
-
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    def __repr__(self) -> str:
-        return f"<Requests to {len(self)} clients>"
+MIN_BEACON_BYTES = 16
 
 
 class ServerSession:
@@ -91,6 +75,7 @@ class ServerSession:
         params: what the round runs with; ``params.clients`` ids are expected.
         roster: ids of the clients invited, each 0 to 2**64 - 2, no two alike.
         context: what the round is about; must equal every client's.
+        directory: the identities of exactly the roster's clients; in the malicious-server model, and only there.
         randomness: source of the nonce and of the masking graph.
 
     Raises:
@@ -103,21 +88,25 @@ class ServerSession:
         roster: Iterable[int],
         *,
         context: bytes = b"",
+        directory: Directory | None = None,
         randomness: Randomness = system_randomness,
     ) -> None:
         if not isinstance(params, RoundParams):
             raise InputError(f"params must be RoundParams, got {type(params).__name__}")
         if not isinstance(context, bytes):
             raise InputError(f"context must be bytes, got {type(context).__name__}")
+        ids = ordered_ids(roster, params.clients)
         nonce = draw(randomness, ID_BYTES)
-        self._round = steps.Round(
+        self._round = states.Round(
             params=params,
-            ids=_ordered_ids(roster, params.clients),
+            ids=ids,
             round_id=round_id(params, context_digest(context), nonce),
             nonce=nonce,
+            directory=checked_directory(params, ids, directory),
         )
+        self._directory = directory
         self._randomness = randomness
-        self._state: steps.Collecting | _Finished | _Aborted = steps.open_round(self._round)
+        self._state: states.Collecting | _Finished | _Aborted = steps.open_round(self._round)
         self._index()
 
     def __repr__(self) -> str:
@@ -163,8 +152,15 @@ class ServerSession:
         if not isinstance(state, _Finished):
             raise LocalProtocolError("there is no result before the last stage is closed")
         dropped: dict[int, str] = {}
-        sets = (state.advertised, state.shared, state.survivors, state.answered)
-        for stage, members in zip(reversed(STAGES), reversed(sets), strict=True):
+        sets = {
+            "advertise_keys": state.advertised,
+            "share_keys": state.shared,
+            "masked_input": state.survivors,
+            "check_consistency": state.asked,
+            "unmask": state.answered,
+        }
+        for stage in reversed(stages_of(self.params.threat)):
+            members = sets[stage]
             dropped |= dict.fromkeys(self._round.ids[~members].tolist(), stage)
         return RoundResult(
             params=self.params,
@@ -181,15 +177,18 @@ class ServerSession:
         header = Header(kind=self._transition.request, sender=SERVER, session=self._session_of_request())
         head = header.encode()
         encode: Callable[[int], bytes]
-        if isinstance(state, steps.CollectingKeys):
+        if isinstance(state, states.CollectingKeys):
             invitation = head + Invitation(nonce=self._round.nonce).encode()
             encode = lambda position: invitation  # noqa: E731
-        elif isinstance(state, steps.CollectingShares):
+        elif isinstance(state, states.CollectingShares):
             collecting = state
-            encode = lambda position: head + steps.roster_for(collecting, position).encode()  # noqa: E731
-        elif isinstance(state, steps.CollectingInputs):
+            encode = lambda position: head + steps.roster_for(self._round, collecting, position).encode()  # noqa: E731
+        elif isinstance(state, states.CollectingInputs):
             relaying = state
             encode = lambda position: head + steps.relay_for(relaying, position).encode()  # noqa: E731
+        elif isinstance(state, states.CollectingUnmask) and self.params.threat == "malicious-server":
+            unmasking = state
+            encode = lambda position: head + steps.signatures_for(unmasking, position).encode()  # noqa: E731
         else:
             announcement = head + steps.survivors_request(state).encode()
             encode = lambda position: announcement  # noqa: E731
@@ -219,10 +218,36 @@ class ServerSession:
         if header.sender != client_id:
             raise PeerFault(client_id, "its message names another sender")
         state = self._open_state(client_id, position, header)
+        body, signature = self._authenticated(client_id, header, body)
         try:
-            self._fold(state, position, body)
+            self._fold(state, position, body, signature)
         except DecodeError as problem:
             raise PeerFault(client_id, str(problem)) from None
+
+    def use_beacon(self, beacon: bytes) -> None:
+        """Draw the graph from the public beacon that the clients use too, after ``advance`` has fixed the roster.
+
+        Needed in the malicious-server model with a sparse graph alone. Save before replies are received.
+
+        Raises:
+            LocalProtocolError: no beacon is awaited now.
+            InputError: it is not bytes, or shorter than 16.
+        """
+        if not isinstance(beacon, bytes) or len(beacon) < MIN_BEACON_BYTES:
+            raise InputError(f"a beacon must be at least {MIN_BEACON_BYTES} bytes")
+        if not isinstance(self._state, states.CollectingShares):
+            raise LocalProtocolError("a beacon is used while the roster's answers are awaited")
+        self._state = steps.use_beacon(self._round, self._state, beacon)
+
+    @property
+    def beacon_needed(self) -> bool:
+        """Whether ``use_beacon`` must be called before replies can be received."""
+        return isinstance(self._state, states.CollectingShares) and self._state.graph is None
+
+    @property
+    def session_id(self) -> bytes | None:
+        """The session that the roster was fixed to; None before that, and after the end."""
+        return None if isinstance(self._state, states.CollectingKeys | _Finished | _Aborted) else self._state.session_id
 
     def advance(self, *, threads: int = 1) -> Mapping[int, bytes]:
         """Close the open stage with whoever answered.
@@ -241,17 +266,20 @@ class ServerSession:
             LocalProtocolError: the round is done, or was aborted.
         """
         state = self._state
-        if isinstance(state, steps.CollectingKeys):
+        if isinstance(state, states.CollectingKeys):
             self._state = steps.close_keys(self._round, state, self._randomness)
-        elif isinstance(state, steps.CollectingShares):
+        elif isinstance(state, states.CollectingShares):
             self._state = steps.close_shares(self._round, state)
-        elif isinstance(state, steps.CollectingInputs):
+        elif isinstance(state, states.CollectingInputs):
             self._state = steps.close_inputs(self._round, state)
-        elif isinstance(state, steps.CollectingUnmask):
+        elif isinstance(state, states.CollectingConsistency):
+            self._state = steps.close_consistency(self._round, state)
+        elif isinstance(state, states.CollectingUnmask):
             self._state = _Finished(
                 advertised=state.roster.advertised,
                 shared=state.shared,
                 survivors=state.survivors,
+                asked=state.asked,
                 answered=state.received,
                 words=unmask_sum(self._round, state, threads=threads),
             )
@@ -279,16 +307,24 @@ class ServerSession:
 
     @classmethod
     def restore(
-        cls, saved: bytes, *, seal_key: bytes | None = None, randomness: Randomness = system_randomness
+        cls,
+        saved: bytes,
+        *,
+        seal_key: bytes | None = None,
+        directory: Directory | None = None,
+        randomness: Randomness = system_randomness,
     ) -> ServerSession:
-        """Return the session that ``save`` wrote.
+        """Return the session that ``save`` wrote; the directory is not saved, so it is given again.
 
         Raises:
             DecodeError: the bytes are damaged, of another version, or sealed under another key.
+            InputError: the directory is not the one that the session was built with.
         """
         session = cls.__new__(cls)
         session._round, session._state = snapshot.load(saved, types=_SAVED_TYPES, purpose=_PURPOSE, seal_key=seal_key)
-        session._randomness = randomness
+        if checked_directory(session.params, session._round.ids, directory) != session._round.directory:
+            raise InputError("the saved session was built with another directory")
+        session._directory, session._randomness = directory, randomness
         session._index()
         return session
 
@@ -296,62 +332,71 @@ class ServerSession:
         self._positions = {client_id: position for position, client_id in enumerate(self._round.ids.tolist())}
 
     @property
-    def _transition(self) -> Any:
-        return SERVER_TRANSITIONS[type(self._state)]  # type: ignore[index]
+    def _transition(self) -> ServerTransition:
+        return SERVER_TRANSITIONS[self.params.threat][type(self._state)]  # type: ignore[index]
 
     @property
     def _recipients(self) -> Members:
         state = self._state
-        if isinstance(state, steps.CollectingShares):
+        if isinstance(state, states.CollectingShares):
             return state.roster.advertised
-        if isinstance(state, steps.CollectingInputs):
+        if isinstance(state, states.CollectingInputs):
             return state.shared
-        if isinstance(state, steps.CollectingUnmask):
+        if isinstance(state, states.CollectingConsistency):
             return state.survivors
+        if isinstance(state, states.CollectingUnmask):
+            return state.asked
         return np.ones(self.params.clients, dtype=np.bool_)
 
     def _session_of_request(self) -> bytes:
         # A client computes the session's identifier from the roster, so the roster itself bears the round's
         state = self._state
-        if isinstance(state, steps.CollectingInputs | steps.CollectingUnmask):
+        if isinstance(state, states.CollectingInputs | states.CollectingConsistency | states.CollectingUnmask):
             return state.session_id
         return self._round.round_id
 
-    def _open_state(self, client_id: int, position: int, header: Header) -> steps.Collecting:
+    def _open_state(self, client_id: int, position: int, header: Header) -> states.Collecting:
         state = self._state
         if isinstance(state, _Finished | _Aborted):
             raise StaleMessage(client_id, "its message came after the round")
-        expected = _KIND_OF_STAGE[self._transition.stage]
-        if header.kind in [kind for kind in _KIND_OF_STAGE.values() if kind < expected]:
+        expected = self._transition.reply
+        replies = [transition.reply for transition in SERVER_TRANSITIONS[self.params.threat].values()]
+        if header.kind in [kind for kind in replies if kind < expected]:
             raise StaleMessage(client_id, "its message came after the stage was closed")
         if header.kind != expected:
             raise PeerFault(client_id, f"it sent message {header.kind} where {expected.name} is awaited")
         if not self._recipients[position]:
             raise StaleMessage(client_id, "it dropped out at an earlier stage")
-        session = self._round.round_id if isinstance(state, steps.CollectingKeys) else state.session_id
+        session = self._round.round_id if isinstance(state, states.CollectingKeys) else state.session_id
         if header.session != session:
             raise PeerFault(client_id, "its message belongs to another session")
         if state.received[position]:
             raise StaleMessage(client_id, "its message is in already")
         return state
 
-    def _fold(self, state: steps.Collecting, position: int, body: memoryview) -> None:
-        if isinstance(state, steps.CollectingKeys):
-            steps.fold_advertisement(self._round, state, position, body)
-        elif isinstance(state, steps.CollectingShares):
+    def _authenticated(self, client_id: int, header: Header, body: memoryview) -> tuple[memoryview, bytes]:
+        """Split a body from the signature behind it, and check that."""
+        size = FORMATS[self.params.threat].signature_bytes
+        if self._directory is None:
+            return body, b""
+        if len(body) < size:
+            raise PeerFault(client_id, "its message is too short to bear a signature")
+        signature = bytes(body[len(body) - size :])
+        body = body[: len(body) - size]
+        try:
+            self._directory.check(client_id, header, body, signature)
+        except DecodeError as problem:
+            raise PeerFault(client_id, f"its message is not authentic: {problem}") from None
+        return body, signature
+
+    def _fold(self, state: states.Collecting, position: int, body: memoryview, signature: bytes) -> None:
+        if isinstance(state, states.CollectingKeys):
+            steps.fold_advertisement(self._round, state, position, body, signature)
+        elif isinstance(state, states.CollectingShares):
             steps.fold_shares(self._round, state, position, body)
-        elif isinstance(state, steps.CollectingInputs):
+        elif isinstance(state, states.CollectingInputs):
             steps.fold_input(self._round, state, position, body)
+        elif isinstance(state, states.CollectingConsistency):
+            steps.fold_consistency(self._round, state, position, body, signature)
         else:
             steps.fold_unmask_shares(self._round, state, position, body)
-
-
-def _ordered_ids(roster: Iterable[int], clients: int) -> NDArray[np.uint64]:
-    ids = list(roster)
-    if any(isinstance(one, bool) or not hasattr(one, "__index__") or not 0 <= int(one) < SERVER for one in ids):
-        raise InputError("a roster's ids must be integers in [0, 2**64 - 2]")
-    if len(ids) != clients:
-        raise InputError(f"the parameters are for {clients} clients, the roster holds {len(ids)}")
-    if len(set(ids)) != clients:
-        raise InputError("a roster's ids must be distinct")
-    return np.array(sorted(int(one) for one in ids), dtype=np.uint64)

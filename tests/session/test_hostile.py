@@ -191,7 +191,7 @@ def test_swapped_ciphertexts_do_not_open():
     start = HEADER_BYTES + 1
     first, second = slice(start, start + 96), slice(start + 96, start + 192)
     body[first], body[second] = body[second], body[first]
-    with pytest.raises(PeerFault, match="shares it sealed for this client do not open") as caught:
+    with pytest.raises(PeerFault, match="shares it sealed for this client are refused") as caught:
         ClientSession.restore(CLIENTS[2]).receive(bytes(body))
     assert caught.value.client_id == 0
 

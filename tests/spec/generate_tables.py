@@ -17,7 +17,7 @@ import numpy as np  # noqa: E402
 
 from cohort import Cohort, plan  # noqa: E402
 from secagg import FixedPoint  # noqa: E402
-from secagg.pairwise.client import ClientState  # noqa: E402
+from secagg.pairwise.client_states import Checked, ClientState, Fixed  # noqa: E402
 from secagg.pairwise.messages import Kind  # noqa: E402
 from secagg.pairwise.transitions import CLIENT_TRANSITIONS, SERVER_TRANSITIONS  # noqa: E402
 from secagg.primitives.kdf import Label  # noqa: E402
@@ -34,6 +34,11 @@ PURPOSES = {
     "REQUEST": "digest of an answered request (state rule)",
     "SEALED_STATE": "key of a sealed state",
     "STATE_CHECKSUM": "checksum of a state in the clear",
+    "GRAPH": "key of the stream that draws the graph from a beacon (malicious-server model)",
+    "DIRECTORY": "digest of a directory of identities (malicious-server model)",
+    "SIGNED_BODY": "hash of a body that is signed (malicious-server model)",
+    "SHARE_COMMITMENT": "commitment to a share (malicious-server model)",
+    "CONSISTENCY": "digest of U2 and U3 that clients sign (malicious-server model)",
     "LAYOUT": "digest of a layout of named arrays, for callers to put into the context",
 }
 SENDERS = {
@@ -44,6 +49,8 @@ SENDERS = {
     Kind.RELAYED_SHARES: ("server, to each of U2", "ceil(n/8) + 96 \\|N(i) ∩ U2\\|"),
     Kind.MASKED_INPUT: ("client", "ceil((d+1) b / 8)"),
     Kind.UNMASK_REQUEST: ("server, to each of U3", "ceil(n/8)"),
+    Kind.CONSISTENCY: ("client (malicious-server model)", "32"),
+    Kind.RELAYED_SIGNATURES: ("server, to each of U4 (malicious-server model)", "ceil(n/8) + 64 \\|N(i) ∩ U4\\|"),
     Kind.UNMASK_SHARES: ("client", "40 \\|N(i) ∩ U2\\|"),
 }
 
@@ -73,7 +80,9 @@ def kinds() -> str:
 def client_states() -> str:
     rows = []
     for state in get_args(ClientState):
-        transition = CLIENT_TRANSITIONS.get(state)
+        transition = CLIENT_TRANSITIONS["semi-honest"].get(state)
+        if state in (Fixed, Checked):
+            continue
         if transition is None:
             rows.append([state.__name__, "nothing", "", "", ""])
             continue
@@ -85,7 +94,7 @@ def client_states() -> str:
 
 def server_states() -> str:
     rows = []
-    for state, transition in SERVER_TRANSITIONS.items():
+    for state, transition in SERVER_TRANSITIONS["semi-honest"].items():
         leads_to = "done" if transition.leads_to is None else transition.leads_to.__name__
         rows.append([state.__name__, transition.request.name, transition.reply.name, leads_to, transition.stage])
     return table(["state", "sent", "awaited from each", "once closed", "stage"], rows)

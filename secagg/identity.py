@@ -1,0 +1,108 @@
+"""Who is who: the directory of Ed25519 identities that the caller pins, and the signatures that clients make under it.
+
+The library does not vouch for keys; whoever makes the directory does. In the malicious-server model a round's directory
+holds exactly its cohort, so that nobody the caller did not choose can be in it. Source: SPEC "Signatures".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from secagg.errors import DecodeError, InputError
+from secagg.primitives.kdf import Label, digest
+from secagg.primitives.signature import SigningKey, check_public, verify
+from secagg.wire import SERVER, Header
+
+SIGNATURE_BYTES = 64
+
+
+class Directory(Mapping[int, bytes]):
+    """Client id -> Ed25519 public key (32 bytes), in ascending order of ids; immutable.
+
+    Raises:
+        InputError: an id is no client's, a key is malformed or of low order, or two ids share a key.
+    """
+
+    __slots__ = ("_digest", "_keys")
+
+    def __init__(self, keys: Mapping[int, bytes]) -> None:
+        for client_id, public in keys.items():
+            if isinstance(client_id, bool) or not hasattr(client_id, "__index__") or not 0 <= int(client_id) < SERVER:
+                raise InputError(f"a directory's ids must be integers in [0, 2**64 - 2], got {client_id!r}")
+            try:
+                check_public(bytes(public))
+            except (DecodeError, TypeError) as problem:
+                raise InputError(f"the directory's key of client {client_id} is not usable: {problem}") from None
+        self._keys = {int(one): bytes(keys[one]) for one in sorted(keys)}
+        if len(set(self._keys.values())) != len(self._keys):
+            raise InputError("two ids of a directory share a key, so one party would count twice")
+        flat = b"".join(one.to_bytes(8, "little") + public for one, public in self._keys.items())
+        self._digest = digest(Label.DIRECTORY, flat)
+
+    def __getitem__(self, client_id: int) -> bytes:
+        return self._keys[client_id]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __repr__(self) -> str:
+        return f"<Directory of {len(self)} clients, {self._digest.hex()[:16]}>"
+
+    def digest(self) -> bytes:
+        """Return the 32 bytes that bind a session to this directory."""
+        return self._digest
+
+    def check(self, client_id: int, header: Header, body: bytes | memoryview, signature: bytes) -> None:
+        """Check a client's signature of a message.
+
+        Raises:
+            DecodeError: the client is not in the directory, or did not sign this.
+        """
+        public = self._keys.get(client_id)
+        if public is None:
+            raise DecodeError("its sender is not in the directory")
+        verify(public, signature, *_signed(header, body))
+
+    def check_commitments(self, client_id: int, statement: bytes, signature: bytes) -> None:
+        """Check a dealer's signature of what ``commitments_statement`` returned.
+
+        Raises:
+            DecodeError: the dealer is not in the directory, or did not sign this.
+        """
+        public = self._keys.get(client_id)
+        if public is None:
+            raise DecodeError("its dealer is not in the directory")
+        verify(public, signature, _COMMITMENTS_CONTEXT, statement)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """A client's own signing key, and the directory that it believes in."""
+
+    key: SigningKey
+    directory: Directory
+
+    def sign(self, header: Header, body: bytes | memoryview) -> bytes:
+        """Return the signature that stands behind a message: 64 bytes."""
+        return self.key.sign(*_signed(header, body))
+
+    def sign_commitments(self, statement: bytes) -> bytes:
+        """Return the signature that binds a dealer to its commitments towards one recipient: 64 bytes."""
+        return self.key.sign(_COMMITMENTS_CONTEXT, statement)
+
+
+def commitments_statement(session: bytes, dealer: int, recipient: int, commitments: bytes) -> bytes:
+    """Return what a dealer signs for one recipient; both are roster positions."""
+    return session + dealer.to_bytes(4, "little") + recipient.to_bytes(4, "little") + commitments
+
+
+def _signed(header: Header, body: bytes | memoryview) -> tuple[bytes, bytes]:
+    """Return the context, one for each kind of message, and the statement: the header and the body's hash."""
+    return b"secagg/v1/message/" + bytes([header.kind]), header.encode() + digest(Label.SIGNED_BODY, body)
+
+
+_COMMITMENTS_CONTEXT = b"secagg/v1/share-commitments"

@@ -1,0 +1,98 @@
+"""A client's last steps: what it checks and signs before it releases one share of each neighbour, once.
+
+Source: CCS 2017 figure 4, rounds 3 and 4; the consistency check over global sets is explained in SPEC "Consistency".
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from secagg.errors import DecodeError, ServerFault
+from secagg.identity import Directory
+from secagg.pairwise.client_states import Checked, Masked, Party, Released
+from secagg.pairwise.floors import check_floors, check_neighbours
+from secagg.pairwise.identifiers import consistency_digest
+from secagg.pairwise.messages import (
+    MASK_KEY_SHARE,
+    SEED_SHARE,
+    Bytes,
+    Consistency,
+    Kind,
+    Members,
+    RelayedSignatures,
+    UnmaskRequest,
+    UnmaskShares,
+)
+from secagg.wire import Header
+
+
+def check_survivor_set(party: Party, state: Masked, request: UnmaskRequest) -> None:
+    """Check the survivor set against everything that this client knows; a release or a signature comes after it.
+
+    Raises:
+        ServerFault: U3 misses this client, or holds one that never shared keys.
+        TooFewClients: U3 is below S in all, or below t in the neighbourhood.
+    """
+    survivors = request.survivors
+    if not survivors[state.position] or (survivors & ~state.shared).any():
+        raise ServerFault("the set of survivors misses this client or holds one that never shared keys")
+    check_floors(party.params, survivors, int(survivors[state.neighbours].sum()), "survivors")
+
+
+def check_consistency(party: Party, state: Masked, request: UnmaskRequest) -> tuple[Checked, Consistency]:
+    """Vouch for the survivor set towards the neighbours, so that no two of them can be shown different ones.
+
+    Raises:
+        ServerFault, TooFewClients: as for ``check_survivor_set``.
+    """
+    check_survivor_set(party, state, request)
+    checked = Checked(
+        session_id=state.session_id,
+        position=state.position,
+        shared=state.shared,
+        survivors=request.survivors,
+        neighbours=state.neighbours,
+        neighbour_ids=state.neighbour_ids,
+        shares=state.shares,
+    )
+    return checked, Consistency(digest=consistency_digest(state.session_id, state.shared, request.survivors))
+
+
+def unmask(party: Party, state: Masked, request: UnmaskRequest) -> tuple[Released, UnmaskShares]:
+    """Release, of each neighbour, the seed's share if its input is in the sum and the mask key's share otherwise.
+
+    Raises:
+        ServerFault, TooFewClients: as for ``check_survivor_set``.
+    """
+    check_survivor_set(party, state, request)
+    return _release(state.session_id, state.shares, request.survivors[state.neighbours])
+
+
+def unmask_consistent(
+    party: Party, state: Checked, relayed: RelayedSignatures, directory: Directory
+) -> tuple[Released, UnmaskShares]:
+    """Release as ``unmask`` does, once t neighbours have signed the very survivor set that this client signed.
+
+    Raises:
+        ServerFault: U4 misses this client or holds one that is not a survivor, or a signature does not fit.
+        TooFewClients: fewer than t neighbours signed.
+    """
+    if not relayed.signed[state.position] or (relayed.signed & ~state.survivors).any():
+        raise ServerFault("the set of clients that signed misses this one or holds one that did not survive")
+    signed = relayed.signed[state.neighbours]
+    check_neighbours(party.params, int(signed.sum()), "clients that signed the survivor set")
+    body = consistency_digest(state.session_id, state.shared, state.survivors)
+    for client_id, signature in zip(state.neighbour_ids[signed].tolist(), relayed.signatures, strict=True):
+        header = Header(kind=Kind.CONSISTENCY, sender=client_id, session=state.session_id)
+        try:
+            directory.check(client_id, header, body, signature.tobytes())
+        except DecodeError:
+            raise ServerFault(
+                f"client {client_id}'s relayed signature is not of the survivor set that this client was shown"
+            ) from None
+    return _release(state.session_id, state.shares, state.survivors[state.neighbours])
+
+
+def _release(session: bytes, shares: Bytes, survived: Members) -> tuple[Released, UnmaskShares]:
+    kinds = np.where(survived, SEED_SHARE, MASK_KEY_SHARE)
+    return Released(session_id=session), UnmaskShares(shares=shares[np.arange(len(kinds)), kinds])

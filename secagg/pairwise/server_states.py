@@ -1,0 +1,103 @@
+"""What the server knows while a stage is open: one type for each. Arrays run over roster positions.
+
+The types are frozen, but folds write into their arrays: a masked input is added to the accumulator, not kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.pairwise.graph import MaskingGraph
+from secagg.pairwise.messages import Bytes, Members, Roster
+from secagg.params import RoundParams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Round:
+    """What the server fixes before anybody answers. ``ids`` ascends strictly: uint64[n]."""
+
+    params: RoundParams
+    ids: NDArray[np.uint64]
+    round_id: bytes
+    nonce: bytes
+    directory: bytes = b""
+    """Digest of the directory of identities; empty in the semi-honest model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CollectingKeys:
+    """Invitations are out. ``entries`` is uint8[n, 96 or 160], filled where ``received``."""
+
+    entries: Bytes
+    received: Members
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CollectingShares:
+    """The roster is out. ``sealed`` is uint8[n, k, 96 or 256]: a sender's row runs over all its neighbours, ascending.
+
+    ``graph`` is None while the beacon that draws it is awaited.
+    """
+
+    session_id: bytes
+    roster: Roster
+    graph: MaskingGraph | None
+    sealed: Bytes
+    received: Members
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CollectingInputs:
+    """Shares are relayed. ``shared`` is U2; ``accumulator`` holds the sum of the masked inputs ``received``."""
+
+    session_id: bytes
+    roster: Roster
+    graph: MaskingGraph
+    sealed: Bytes
+    shared: Members
+    accumulator: NDArray[np.unsignedinteger]
+    received: Members
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CollectingConsistency:
+    """Survivors (U3) are announced; their ``signatures`` of that set (uint8[n, 64]) are collected."""
+
+    session_id: bytes
+    roster: Roster
+    graph: MaskingGraph
+    sealed: Bytes
+    shared: Members
+    survivors: Members
+    accumulator: NDArray[np.unsignedinteger]
+    signatures: Bytes
+    received: Members
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CollectingUnmask:
+    """Shares are asked for. ``held`` is uint8[n, k, 40]: a holder's row runs over all its neighbours.
+
+    Attributes:
+        asked: bool[n], who may answer: the survivors, or those among them that signed the set (U4).
+        signatures: uint8[n, 64] in the malicious-server model, else uint8[0, 64].
+        sealed: what dealers sealed and committed to, uint8[n, k, 256] in the malicious-server model, else empty.
+    """
+
+    session_id: bytes
+    roster: Roster
+    graph: MaskingGraph
+    sealed: Bytes
+    shared: Members
+    survivors: Members
+    accumulator: NDArray[np.unsignedinteger]
+    asked: Members
+    signatures: Bytes
+    held: Bytes
+    received: Members
+
+
+Collecting = CollectingKeys | CollectingShares | CollectingInputs | CollectingConsistency | CollectingUnmask
