@@ -6,6 +6,8 @@ folded in, released or consumed. No error text ever holds a secret, a vector or 
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class SecAggError(Exception):
     """Root of the taxonomy; catch it to catch whatever the library raises on purpose."""
@@ -48,6 +50,16 @@ class PeerFault(SecAggError):
         self.proof = proof
         self.evidence = evidence
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_fault, (type(self), self.client_id, self.reason, self.proof, self.evidence)
+
+
+def _rebuild_fault(
+    kind: type[PeerFault], client_id: int, reason: str, proof: bool, evidence: tuple[bytes, ...]
+) -> PeerFault:
+    # Errors cross process boundaries (a worker's), unlike sessions and states
+    return kind(client_id, reason, proof=proof, evidence=evidence)
+
 
 class StaleMessage(PeerFault):
     """A client's message was folded in already, or its stage is closed; it was not counted and may be ignored."""
@@ -71,6 +83,9 @@ class TooFewClients(SecAggError):
         self.have = have
         self.need = need
         self.what = what
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.have, self.need, self.what)
 
 
 class SelfTestError(SecAggError):

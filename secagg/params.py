@@ -6,6 +6,7 @@ Source: SPEC "Parameters"; the sparse graph's rule is in ``graph_parameters``.
 from __future__ import annotations
 
 import math
+import operator
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
@@ -33,6 +34,8 @@ MAX_RING_BITS = 64
 MAX_CODE_BITS = 32
 MIN_SPARSE_CLIENTS = 40
 """Below this a sparse graph saves nothing and its counts round to no tolerance."""
+MAX_COMPLETE_CLIENTS = 4096
+"""Beyond this the shares that a server of the complete graph relays take gigabytes."""
 MIN_HONEST_SURVIVORS = 2
 """A sum in which one honest value stands alone is that value, whatever the protocol."""
 
@@ -226,6 +229,8 @@ class RoundParams:
             DecodeError: the bytes are not an encoding of parameters.
             ParameterError: they are, but of unsafe ones.
         """
+        if not isinstance(payload, bytes):
+            raise DecodeError(f"parameters are encoded as bytes, got {type(payload).__name__}")
         if len(payload) != _LAYOUT.size:
             raise DecodeError(f"parameters take {_LAYOUT.size} bytes, got {len(payload)}")
         n, d, clip, bits, weight, dropout, corrupt, protocol, threat, graph, k, t, zero, width = _LAYOUT.unpack(payload)
@@ -266,7 +271,7 @@ class RoundParams:
         for name in ("corrupt", "dropout"):
             object.__setattr__(self, name, _rate(name, getattr(self, name)))
         for name, choices in (("protocol", Protocol), ("threat", Threat), ("graph", Graph)):
-            if getattr(self, name) not in get_args(choices):
+            if not isinstance(getattr(self, name), str) or getattr(self, name) not in get_args(choices):
                 raise ParameterError(f"{name} must be one of {get_args(choices)}, got {getattr(self, name)!r}")
 
     def _prove_cohort(self) -> None:
@@ -286,6 +291,11 @@ class RoundParams:
         if self.graph == "complete":
             if k != self.clients - 1:
                 raise ParameterError(f"in the complete graph each client has {self.clients - 1} neighbours, got {k}")
+            if self.clients > MAX_COMPLETE_CLIENTS:
+                raise ParameterError(
+                    f"the complete graph takes at most {MAX_COMPLETE_CLIENTS} clients, got {self.clients}: "
+                    "use secagg+, at lower rates if it finds no sparse graph"
+                )
             low, high = _complete_limits(cohort, self.threat)
         else:
             if self.protocol != "secagg+":
@@ -341,7 +351,7 @@ def _sparse_graph(
     protocol: Protocol, threat: Threat, cohort: Cohort, corrupt: float, dropout: float
 ) -> tuple[int, int] | None:
     malicious = threat == "malicious-server"
-    if protocol != "secagg+" or cohort.clients < MIN_SPARSE_CLIENTS:
+    if not isinstance(protocol, str) or protocol != "secagg+" or cohort.clients < MIN_SPARSE_CLIENTS:
         return None
     if corrupt + (2 if malicious else 1) * dropout > MAX_RATE_SUM:
         return None
@@ -364,9 +374,12 @@ def _sum_bits(clients: int, max_weight: int, encoding: FixedPoint) -> int:
 
 
 def _integer(name: str, value: object, low: int, high: int) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise ParameterError(f"{name} must be an integer, got {type(value).__name__}")
-    number = value.__index__()
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise ParameterError(f"{name} must be an integer, got {type(value).__name__}") from None
+    if isinstance(value, bool):
+        raise ParameterError(f"{name} must be an integer, got bool")
     if not low <= number <= high:
         raise ParameterError(f"{name} must lie in [{low}, {high}], got {number}")
     return int(number)

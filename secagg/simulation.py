@@ -6,7 +6,7 @@ This is a simulation of the network alone: every key, mask and check is the one 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +101,12 @@ def simulate(
         TooFewClients: too many clients dropped out; nothing was revealed.
         InputError: an argument is not as described.
     """
+    if not isinstance(params, RoundParams):
+        raise InputError(f"params must be RoundParams, got {type(params).__name__}")
+    if isinstance(vectors, Sized) and len(vectors) != params.clients:
+        raise InputError(f"{params.clients} clients take {params.clients} vectors, got {len(vectors)}")
+    if not isinstance(vectors, Iterable):
+        raise InputError(f"vectors must be iterable, got {type(vectors).__name__}")
     faults = _checked_faults(params, faults or {})
     simulation = _Simulation(params, _checked_weights(params, weights), faults, context, threads)
     return simulation.run(iter(vectors))
@@ -198,13 +204,18 @@ def _next_vector(vectors: Iterator[NDArray[np.floating]], taken: int, clients: i
 def _checked_weights(params: RoundParams, weights: Sequence[int] | None) -> Sequence[int]:
     if weights is None:
         return [1] * params.clients
-    weights = list(weights)
+    try:
+        weights = list(weights)
+    except TypeError:
+        raise InputError(f"weights must be a sequence of integers, got {type(weights).__name__}") from None
     if len(weights) != params.clients:
         raise InputError(f"{params.clients} clients take {params.clients} weights, got {len(weights)}")
     return weights
 
 
 def _checked_faults(params: RoundParams, faults: Mapping[int, str]) -> Mapping[int, str]:
+    if not isinstance(faults, Mapping):
+        raise InputError(f"faults must map clients to stages, got {type(faults).__name__}")
     for client, stage in faults.items():
         if client not in range(params.clients):
             raise InputError(f"faults name client {client!r}; clients are 0 to {params.clients - 1}")

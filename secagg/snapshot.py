@@ -18,7 +18,7 @@ from secagg.errors import DecodeError, InputError
 from secagg.primitives.aead import open_state, seal_state
 from secagg.primitives.kdf import Label, digest
 from secagg.primitives.randomness import Randomness
-from secagg.wire import Reader
+from secagg.wire import Buffer, Reader
 
 _MAGIC, _PLAIN, _SEALED = b"SAst\x01", b"\x00", b"\x01"
 _CHECKSUM_BYTES = 32
@@ -46,12 +46,14 @@ def save(value: object, *, types: Types, purpose: bytes, seal_key: bytes | None,
     return _MAGIC + _SEALED + seal_state(seal_key, bytes(body), _MAGIC + purpose, randomness)
 
 
-def load(saved: bytes, *, types: Types, purpose: bytes, seal_key: bytes | None) -> Any:
+def load(saved: Buffer, *, types: Types, purpose: bytes, seal_key: bytes | None) -> Any:
     """Read what ``save`` wrote.
 
     Raises:
         DecodeError: the bytes are damaged, of another version or purpose, or sealed under another key (or none).
     """
+    if not isinstance(saved, bytes | bytearray | memoryview):
+        raise DecodeError(f"a saved state is bytes, got {type(saved).__name__}")
     saved = bytes(saved)
     start = len(_MAGIC) + 1
     if len(saved) < start or saved[: len(_MAGIC)] != _MAGIC:
@@ -67,7 +69,10 @@ def load(saved: bytes, *, types: Types, purpose: bytes, seal_key: bytes | None) 
         if not hmac.compare_digest(checksum, digest(Label.STATE_CHECKSUM, purpose, body)):
             raise DecodeError("the saved state is damaged, or of another kind")
     reader = Reader(memoryview(body), "a saved state")
-    value = _read(reader, types)
+    try:
+        value = _read(reader, types)
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        raise DecodeError("a saved state holds what no session saves") from None
     reader.finish()
     return value
 
@@ -141,7 +146,7 @@ def _read(reader: Reader, types: Types) -> Any:
 
 def _read_array(reader: Reader) -> np.ndarray[Any, Any]:
     code, dimensions = reader.integer(1), reader.integer(1)
-    if code >= len(_DTYPES):
+    if code >= len(_DTYPES) or dimensions > 3:
         raise DecodeError("a saved state holds an array that this version does not know")
     dtype = np.dtype(_DTYPES[code])
     shape = tuple(reader.integer(8) for _ in range(dimensions))

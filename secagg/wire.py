@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import DecodeError
 
-Buffer = bytes | bytearray | memoryview
+Buffer = bytes | bytearray | memoryview | NDArray[Any]
+"""Any contiguous buffer serves."""
 
 MAGIC = b"SAgg"
 VERSION = 1
@@ -54,9 +56,9 @@ def open_message(payload: Buffer) -> tuple[Header, memoryview]:
         DecodeError: it is too short, or not of this protocol, version or suite.
     """
     try:
-        view = memoryview(payload)
+        view = memoryview(cast(bytes, payload))  # an ndarray is a buffer too, which NumPy does not declare
         view = view.toreadonly() if view.ndim == 1 and view.format == "B" else view.cast("B").toreadonly()
-    except TypeError:
+    except (TypeError, ValueError, BufferError):
         raise DecodeError(f"a message is a contiguous buffer of bytes, got {type(payload).__name__}") from None
     if len(view) < HEADER_BYTES:
         raise DecodeError(f"a message has at least {HEADER_BYTES} bytes, got {len(view)}")

@@ -101,7 +101,7 @@ def test_ring_is_as_wide_as_the_sum_needs(clients, weight, bits, width):
     assert params.ring_bits == width
 
 
-@given(clients=st.integers(2, 5000), weight=st.integers(1, 10**9), bits=st.integers(1, 32), spare=st.integers(-3, 3))
+@given(clients=st.integers(2, 4096), weight=st.integers(1, 10**9), bits=st.integers(1, 32), spare=st.integers(-3, 3))
 def test_no_parameters_that_wrap_can_be_built(clients, weight, bits, spare):
     largest = clients * weight * ((1 << bits) - 1)
     encoding = FixedPoint(clip=1.0, bits=bits)

@@ -5,7 +5,8 @@ Source: SPEC "Encoding".
 
 from __future__ import annotations
 
-from typing import Any
+import operator
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ def check_vector(vector: NDArray[np.floating], dimension: int) -> NDArray[np.flo
     Raises:
         InputError: it is not a float32 or float64 array of shape (dimension,).
     """
+    if isinstance(vector, np.ma.MaskedArray):
+        raise InputError("a vector must be a plain array, got a masked one: its masked values would be summed")
     if not isinstance(vector, np.ndarray) or vector.dtype.type not in (np.float32, np.float64):
         kind = vector.dtype if isinstance(vector, np.ndarray) else type(vector).__name__
         raise InputError(f"a vector must be a float32 or float64 array, got {kind}")
@@ -31,15 +34,18 @@ def check_vector(vector: NDArray[np.floating], dimension: int) -> NDArray[np.flo
     return np.ascontiguousarray(vector, dtype=vector.dtype.newbyteorder("="))
 
 
-def check_weight(weight: int, max_weight: int) -> int:
+def check_weight(weight: SupportsIndex, max_weight: int) -> int:
     """Return the weight as an int.
 
     Raises:
         InputError: it is not an integer in [1, max_weight].
     """
-    if isinstance(weight, bool) or not hasattr(weight, "__index__"):
-        raise InputError(f"a weight must be an integer, got {type(weight).__name__}")
-    number = int(weight.__index__())
+    try:
+        number = operator.index(weight)
+    except TypeError:
+        raise InputError(f"a weight must be an integer, got {type(weight).__name__}") from None
+    if isinstance(weight, bool):
+        raise InputError("a weight must be an integer, got bool")
     if not 1 <= number <= max_weight:
         raise InputError(f"a weight must lie in [1, {max_weight}], got {number}")
     return number

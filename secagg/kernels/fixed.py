@@ -19,6 +19,7 @@ _TWO_MINUS_32 = 2.0**-32
 def quantise_kernel(
     values: NDArray[Any],
     clip: float,
+    limit: float,
     scale: float,
     largest: float,
     weight: np.uint64,
@@ -31,7 +32,7 @@ def quantise_kernel(
         value = np.float64(values[i])
         held = value if value > -clip else -clip  # a NaN compares false and so becomes -clip
         held = held if held < clip else clip
-        clipped += np.int64((value > clip) | (value < -clip))
+        clipped += np.int64((value > limit) | (value < -limit))
         non_finite += np.int64(not (abs(value) < np.inf))
         exact = (held + clip) * scale
         down = np.floor(exact)
@@ -71,5 +72,7 @@ def quantise(
     """
     seen, drawn = values.view(), random.view()
     seen.flags.writeable = drawn.flags.writeable = False  # kernels are compiled apart for the two kinds: pass one only
-    counts = quantise_kernel(seen, float(clip), float(scale), float(largest), np.uint64(weight), drawn, out)
+    # +-clip in the values' own precision is not beyond clip, though float32 may round it outwards
+    limit = max(float(clip), float(seen.dtype.type(clip)))
+    counts = quantise_kernel(seen, float(clip), limit, float(scale), float(largest), np.uint64(weight), drawn, out)
     return int(counts[0]), int(counts[1])

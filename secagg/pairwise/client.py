@@ -7,6 +7,7 @@ or a global, and randomness is an argument. Source: CCS 2017 figure 4; CCS 2020 
 from __future__ import annotations
 
 import hmac
+from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -217,7 +218,7 @@ def mask_input(
     party: Party,
     state: Ready,
     vector: NDArray[np.floating],
-    weight: int,
+    weight: SupportsIndex,
     randomness: Randomness,
     *,
     prefix: bytes,

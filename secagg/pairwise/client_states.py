@@ -7,17 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.pairwise.messages import Bytes, Members, Roster
+from secagg.pairwise.messages import Bytes, Members, Roster, Secret
 from secagg.params import RoundParams
-
-
-class Secret:
-    """A state that holds secrets: its repr shows none."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}: secrets withheld>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +107,7 @@ class Checked(Secret):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Released:
-    """One kind of share of each neighbour is out, for good; no secret is left."""
+    """One kind of share of each neighbour is out, for good; no secret is left but in the replies kept for retries."""
 
     session_id: bytes
 

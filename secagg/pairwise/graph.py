@@ -11,11 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.errors import LocalProtocolError
 from secagg.primitives.kdf import Label, derive
 from secagg.primitives.prg import MASK_KEY_BYTES, stream
 from secagg.primitives.randomness import Randomness, draw
 
 Positions = NDArray[np.uint32]
+
+MAX_REDRAWS = 16
+"""Honest randomness needs a second draw with a chance below 2**-24 at the largest cohort."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,17 +98,19 @@ MaskingGraph = CompleteGraph | HararyGraph
 def beacon_graph(clients: int, degree: int, session: bytes, beacon: bytes) -> HararyGraph:
     """Return the graph that a public beacon draws for a session: every party computes the same one.
 
-    The ring's keys are the AES-128 counter-mode stream, in words of 64 bits, under a key derived from the beacon with
-    the session as salt. The beacon must have been unpublished when the roster, and so the session, was fixed.
+    The ring's keys are the AES-128 counter-mode stream, 8 bytes each, under a key derived from the beacon with the
+    session as salt. The beacon must have been unpublished when the roster, and so the session, was fixed; in the
+    semi-honest model the server's own secret seed stands in for it.
     """
     key = derive(beacon, salt=session, label=Label.GRAPH, length=MASK_KEY_BYTES)
     drawn = 0
 
     def randomness(length: int) -> bytes:
         nonlocal drawn
-        words = stream(key, length // 8, np.uint64, first_word=drawn)
-        drawn += length // 8
-        return words.astype("<u8").tobytes()
+        # In words of 32 bits, whose kernel every round compiles; the bytes are the same in any
+        words = stream(key, length // 4, np.uint32, first_word=drawn)
+        drawn += length // 4
+        return words.astype("<u4").tobytes()
 
     return HararyGraph.of_ring(draw_ring(clients, randomness), degree)
 
@@ -115,9 +121,10 @@ def draw_ring(clients: int, randomness: Randomness) -> Positions:
     Positions are sorted by independent 64-bit keys; a tie (chance below n**2 / 2**65) draws all keys again, which
     leaves every order equally likely.
     """
-    while True:
+    for _ in range(MAX_REDRAWS):
         keys = np.frombuffer(draw(randomness, 8 * clients), dtype="<u8")
         order = np.argsort(keys, kind="stable")
         ranked = keys[order]
         if not (ranked[1:] == ranked[:-1]).any():
             return order.astype(np.uint32)
+    raise LocalProtocolError("the randomness repeats itself: it is not a source of randomness")

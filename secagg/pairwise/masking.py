@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ BLOCK_WORDS = 1 << 14
 
 def mask_vector(
     vector: NDArray[np.floating],
-    weight: int,
+    weight: SupportsIndex,
     params: RoundParams,
     *,
     keys: MaskKeys,
@@ -34,15 +35,14 @@ def mask_vector(
     Raises:
         InputError: the vector or weight is not as ``params`` say, or a value is not finite.
     """
-    if isinstance(threads, bool) or not hasattr(threads, "__index__") or threads < 1:
-        raise InputError(f"threads must be a positive integer, got {threads!r}")
+    check_threads(threads)
     vector = check_vector(vector, params.dimension)
-    weight = check_weight(weight, params.max_weight)
+    factor = check_weight(weight, params.max_weight)
     payload = np.empty(len(prefix) + packed_bytes(params.dimension + 1, params.ring_bits), dtype=np.uint8)
     payload[: len(prefix)] = np.frombuffer(prefix, dtype=np.uint8)
-    work = _Blocks(vector, weight, params, keys, subtract, MaskKeys.expand(rounding_key), payload[len(prefix) :])
+    work = _Blocks(vector, factor, params, keys, subtract, MaskKeys.expand(rounding_key), payload[len(prefix) :])
     count = -(-(params.dimension + 1) // BLOCK_WORDS)
-    workers = min(threads, count)
+    workers = min(threads, count, os.cpu_count() or 1)
     if workers == 1:
         counts = [work.run(0, count)]
     else:
@@ -52,6 +52,16 @@ def mask_vector(
     if bad := sum(not_finite for _, not_finite in counts):
         raise InputError(f"a vector must be finite, but {bad} of its {params.dimension} values are not")
     return payload.tobytes(), sum(clipped for clipped, _ in counts) / max(params.dimension, 1)
+
+
+def check_threads(threads: int) -> None:
+    """Check a number of threads.
+
+    Raises:
+        InputError: it is not a positive integer.
+    """
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise InputError(f"threads must be a positive integer, got {threads!r}")
 
 
 class _Blocks:

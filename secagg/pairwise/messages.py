@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,18 @@ FORMATS: dict[Threat, Format] = {
         dealt_bytes=2 * (SHARE_BYTES + SALT_BYTES) + TAG_BYTES + 2 * DIGEST_BYTES + SIGNATURE_BYTES,
     ),
 }
+
+
+class Secret:
+    """A state or message that holds secrets: its repr shows none, and it is neither copied nor pickled."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: secrets withheld>"
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} is not copied or pickled: it holds secrets")
 
 
 class Kind(enum.IntEnum):
@@ -165,8 +178,8 @@ class Roster:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class EncryptedShares:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class EncryptedShares(Secret):
     """Client to server: for each neighbour in U1, ascending, its two shares under the pair's channel key.
 
     Attributes:
@@ -186,8 +199,8 @@ class EncryptedShares:
         return cls(sealed=np.frombuffer(body, dtype=np.uint8).reshape(count, dealt_bytes))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class RelayedShares:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class RelayedShares(Secret):
     """Server to client: who shared keys (U2), and what each neighbour among them sealed for the recipient.
 
     Attributes:
@@ -231,8 +244,8 @@ class UnmaskRequest:
         return cls(survivors=decode_bitmap(body, clients))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class UnmaskShares:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class UnmaskShares(Secret):
     """Client to server: a share for each neighbour in U2, ascending: of its seed if it survived, else of its mask key.
 
     Attributes:

@@ -16,7 +16,7 @@ from secagg.encoding.ring import lane_dtype, packed_bytes, padding_is_zero, unpa
 from secagg.errors import DecodeError, LocalProtocolError, PeerFault, TooFewClients
 from secagg.identity import SIGNATURE_BYTES
 from secagg.pairwise import commitments
-from secagg.pairwise.graph import CompleteGraph, HararyGraph, MaskingGraph, beacon_graph, draw_ring
+from secagg.pairwise.graph import CompleteGraph, MaskingGraph, beacon_graph
 from secagg.pairwise.identifiers import consistency_digest, session_id
 from secagg.pairwise.messages import (
     ADVERTISEMENT_BYTES,
@@ -46,7 +46,6 @@ from secagg.pairwise.server_states import (
 )
 from secagg.params import RoundParams
 from secagg.primitives.agreement import is_canonical, is_low_order
-from secagg.primitives.randomness import Randomness
 from secagg.primitives.shamir import SHARE_BYTES
 from secagg.wire import expect_length
 
@@ -60,9 +59,9 @@ def open_round(current: Round) -> CollectingKeys:
 
 
 def fold_advertisement(
-    current: Round, state: CollectingKeys, position: int, body: memoryview, signature: bytes
+    current: Round, state: CollectingKeys, position: int, body: memoryview, signature: bytes, known: set[bytes]
 ) -> None:
-    """Take in a client's keys, and its signature for the neighbours to check.
+    """Take in a client's keys, and its signature for the neighbours to check; ``known`` holds all keys so far.
 
     Raises:
         DecodeError: the body is not a key advertisement.
@@ -75,20 +74,20 @@ def fold_advertisement(
         raise PeerFault(int(current.ids[position]), "it advertised a key in a form that no honest client sends")
     if message.channel_public == message.mask_public:
         raise PeerFault(int(current.ids[position]), "it advertised one key for both purposes")
-    if _is_known(state, message.channel_public) or _is_known(state, message.mask_public):
+    if not known.isdisjoint((message.channel_public, message.mask_public)):
         raise PeerFault(int(current.ids[position]), "it advertised a key that another client advertised")
     state.entries[position] = np.frombuffer(bytes(body) + signature, dtype=np.uint8)
     state.received[position] = True
+    known |= {message.channel_public, message.mask_public}
 
 
-def _is_known(state: CollectingKeys, public: bytes) -> bool:
-    words = state.entries.view("<u8")
-    key = np.frombuffer(public, dtype="<u8")
-    columns = len(key)
-    return any(bool((words[words[:, at] == key[0], at : at + columns] == key).all(axis=1).any()) for at in (0, columns))
+def known_keys(state: CollectingKeys) -> set[bytes]:
+    """Return every public key that was advertised, for ``fold_advertisement`` to refuse it a second time."""
+    flat = np.ascontiguousarray(state.entries[state.received, : 2 * PUBLIC_BYTES]).tobytes()
+    return {flat[at : at + PUBLIC_BYTES] for at in range(0, len(flat), PUBLIC_BYTES)}
 
 
-def close_keys(current: Round, state: CollectingKeys, randomness: Randomness) -> CollectingShares:
+def close_keys(current: Round, state: CollectingKeys) -> CollectingShares:
     """Fix the roster; an honest-but-curious server draws the graph, hidden but for each client's own neighbours.
 
     Raises:
@@ -97,15 +96,16 @@ def close_keys(current: Round, state: CollectingKeys, randomness: Randomness) ->
     check_enough(current, state)
     params, advertised = current.params, state.received.copy()
     roster = Roster(ids=current.ids, advertised=advertised, entries=state.entries[advertised], neighbours=None)
+    session = session_id(current.round_id, roster.encode_common(), current.directory)
     graph: MaskingGraph | None
     if params.graph == "complete":
         graph = CompleteGraph(params.clients)
     elif params.threat == "semi-honest":
-        graph = HararyGraph.of_ring(draw_ring(params.clients, randomness), params.neighbours)
+        graph = beacon_graph(params.clients, params.neighbours, session, current.ring_seed)
     else:
         graph = None
     return CollectingShares(
-        session_id=session_id(current.round_id, roster.encode_common(), current.directory),
+        session_id=session,
         roster=roster,
         graph=graph,
         sealed=np.zeros((params.clients, params.neighbours, FORMATS[params.threat].dealt_bytes), dtype=np.uint8),
@@ -131,16 +131,11 @@ def use_beacon(current: Round, state: CollectingShares, beacon: bytes) -> Collec
     )
 
 
-def roster_for(current: Round, state: CollectingShares, position: int) -> Roster:
-    """Return the roster as one client receives it, with its neighbours where the server drew a sparse graph."""
-    roster = state.roster
-    drawn_here = isinstance(state.graph, HararyGraph) and current.params.threat == "semi-honest"
-    return Roster(
-        ids=roster.ids,
-        advertised=roster.advertised,
-        entries=roster.entries,
-        neighbours=_drawn(state).neighbours(position) if drawn_here else None,
-    )
+def own_neighbours(current: Round, state: CollectingShares, position: int) -> bytes:
+    """Return what one client's roster holds behind the common part: its neighbours, where the server drew the graph."""
+    if current.params.graph == "complete" or current.params.threat != "semi-honest":
+        return b""
+    return _drawn(state).neighbours(position).astype("<u4").tobytes()
 
 
 def fold_shares(current: Round, state: CollectingShares, position: int, body: memoryview) -> None:

@@ -11,32 +11,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.pairwise.graph import MaskingGraph
-from secagg.pairwise.messages import Bytes, Members, Roster
+from secagg.pairwise.messages import Bytes, Members, Roster, Secret
 from secagg.params import RoundParams
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Round:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Round(Secret):
     """What the server fixes before anybody answers. ``ids`` ascends strictly: uint64[n]."""
 
     params: RoundParams
     ids: NDArray[np.uint64]
     round_id: bytes
     nonce: bytes
+    ring_seed: bytes
+    """What the server's own graph is drawn from, fixed here so that a restored server draws the same one."""
     directory: bytes = b""
     """Digest of the directory of identities; empty in the semi-honest model."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CollectingKeys:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class CollectingKeys(Secret):
     """Invitations are out. ``entries`` is uint8[n, 96 or 160], filled where ``received``."""
 
     entries: Bytes
     received: Members
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CollectingShares:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class CollectingShares(Secret):
     """The roster is out. ``sealed`` is uint8[n, k, 96 or 256]: a sender's row runs over all its neighbours, ascending.
 
     ``graph`` is None while the beacon that draws it is awaited.
@@ -49,8 +51,8 @@ class CollectingShares:
     received: Members
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CollectingInputs:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class CollectingInputs(Secret):
     """Shares are relayed. ``shared`` is U2; ``accumulator`` holds the sum of the masked inputs ``received``."""
 
     session_id: bytes
@@ -62,8 +64,8 @@ class CollectingInputs:
     received: Members
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CollectingConsistency:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class CollectingConsistency(Secret):
     """Survivors (U3) are announced; their ``signatures`` of that set (uint8[n, 64]) are collected."""
 
     session_id: bytes
@@ -77,8 +79,8 @@ class CollectingConsistency:
     received: Members
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CollectingUnmask:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class CollectingUnmask(Secret):
     """Shares are asked for. ``held`` is uint8[n, k, 40]: a holder's row runs over all its neighbours.
 
     Attributes:
@@ -100,4 +102,22 @@ class CollectingUnmask:
     received: Members
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Finished:
+    """The round is done. Arrays of members run over the roster; ``words`` is the sum in the clear."""
+
+    advertised: Members
+    shared: Members
+    survivors: Members
+    asked: Members
+    answered: Members
+    words: NDArray[np.unsignedinteger]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Aborted:
+    """The round was given up; nothing of it is left."""
+
+
 Collecting = CollectingKeys | CollectingShares | CollectingInputs | CollectingConsistency | CollectingUnmask
+ServerState = Collecting | Finished | Aborted

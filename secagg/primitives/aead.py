@@ -15,7 +15,9 @@ from secagg.primitives.randomness import Randomness, draw, system_randomness
 KEY_BYTES = 32
 TAG_BYTES = 16
 SALT_BYTES = 32
-_ZERO_NONCE = bytes(12)
+NONCE_BYTES = 12
+PIECE_BYTES = 1 << 30
+_ZERO_NONCE = bytes(NONCE_BYTES)
 
 
 def seal_once(key: bytes, plaintext: bytes, aad: bytes) -> bytes:
@@ -60,14 +62,20 @@ def seal_state(key: bytes, plaintext: bytes, aad: bytes, randomness: Randomness 
         randomness: gives the salt.
 
     Returns:
-        salt || ciphertext, ``SALT_BYTES`` + ``TAG_BYTES`` longer than ``plaintext``.
+        salt || the sealed pieces of 2**30 bytes and the rest, each ``TAG_BYTES`` longer than its plaintext: the cipher's
+        implementation takes no more than 2**31 bytes at once. The nonce counts them, and the last is marked as such.
 
     Raises:
         InputError: ``key`` is not 32 bytes long.
     """
     _check_key(key)
     salt = draw(randomness, SALT_BYTES)
-    return salt + seal_once(_state_key(key, salt), plaintext, aad)
+    state_key, pieces = _state_key(key, salt), [salt]
+    count = max(1, -(-len(plaintext) // PIECE_BYTES))
+    for index in range(count):
+        piece = plaintext[index * PIECE_BYTES : (index + 1) * PIECE_BYTES]
+        pieces.append(_encrypt(state_key, _piece_nonce(index), piece, aad + bytes([index == count - 1])))
+    return b"".join(pieces)
 
 
 def open_state(key: bytes, sealed: bytes, aad: bytes) -> bytes:
@@ -78,7 +86,17 @@ def open_state(key: bytes, sealed: bytes, aad: bytes) -> bytes:
         DecodeError: ``sealed`` or ``aad`` is not what was sealed under ``key``.
     """
     _check_key(key)
-    return open_once(_state_key(key, sealed[:SALT_BYTES]), sealed[SALT_BYTES:], aad)
+    state_key, size = _state_key(key, sealed[:SALT_BYTES]), PIECE_BYTES + TAG_BYTES
+    count = max(1, -(-(len(sealed) - SALT_BYTES) // size))
+    pieces = []
+    for index in range(count):
+        piece = sealed[SALT_BYTES + index * size : SALT_BYTES + (index + 1) * size]
+        pieces.append(_decrypt(state_key, _piece_nonce(index), piece, aad + bytes([index == count - 1])))
+    return b"".join(pieces)
+
+
+def _piece_nonce(index: int) -> bytes:
+    return index.to_bytes(NONCE_BYTES, "little")
 
 
 def _state_key(key: bytes, salt: bytes) -> bytes:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.errors import DecodeError, InputError, ParameterError
+from secagg.errors import DecodeError, InputError, LocalProtocolError, ParameterError
 from secagg.kernels import field
 from secagg.primitives.randomness import Randomness, draw, system_randomness
 
@@ -26,6 +26,7 @@ MODULUS = field.MODULUS
 
 LIMBS = 5
 _P = np.uint64(MODULUS)
+_MAX_REDRAWS = 8  # an honest element is drawn again with a chance of 2^-61
 
 
 def share(
@@ -225,9 +226,12 @@ def _check_removed(points: NDArray[np.uint64], removed: NDArray[np.intp]) -> NDA
 def _random_elements(count: int, randomness: Randomness) -> NDArray[np.uint64]:
     """Draw ``count`` uniform elements: 61 bits each, all ones drawn again."""
     elements = _random_words(count, randomness)
-    while (again := np.flatnonzero(elements == _P)).size:
+    for _ in range(_MAX_REDRAWS):
+        again = np.flatnonzero(elements == _P)
+        if not again.size:
+            return elements
         elements[again] = _random_words(again.size, randomness)
-    return elements
+    raise LocalProtocolError("the randomness repeats itself: it is not a source of randomness")
 
 
 def _random_words(count: int, randomness: Randomness) -> NDArray[np.uint64]:

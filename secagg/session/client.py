@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
+from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg import snapshot
 from secagg.errors import DecodeError, InputError, LocalProtocolError, ServerFault
 from secagg.identity import Identity
 from secagg.pairwise import client as steps
@@ -29,30 +30,15 @@ from secagg.pairwise.messages import (
     UnmaskShares,
 )
 from secagg.pairwise.transitions import CLIENT_TRANSITIONS, ClientTransition
-from secagg.params import FixedPoint, RoundParams
+from secagg.params import RoundParams
 from secagg.primitives.kdf import Label, digest
 from secagg.primitives.randomness import Randomness, system_randomness
 from secagg.session.answers import BeaconNeeded, InputNeeded, Reply
+from secagg.session.guard import Single, exclusive
+from secagg.session.roster import checked_id
+from secagg.session.saved import load_client, save_client
 from secagg.wire import HEADER_BYTES, SERVER, Buffer, Header, open_message
 
-_SAVED_TYPES = {
-    kind.__name__: kind
-    for kind in (
-        RoundParams,
-        FixedPoint,
-        Roster,
-        states.Party,
-        states.Idle,
-        states.Advertised,
-        states.Fixed,
-        states.Shared,
-        states.Ready,
-        states.Masked,
-        states.Checked,
-        states.Released,
-    )
-}
-_PURPOSE = b"client session"
 MIN_BEACON_BYTES = 16
 _STAGE_OF: Mapping[Kind, str] = {
     transition.request: transition.stage
@@ -63,7 +49,7 @@ _STAGE_OF: Mapping[Kind, str] = {
 _Message = KeyAdvertisement | EncryptedShares | Consistency | UnmaskShares
 
 
-class ClientSession:
+class ClientSession(Single):
     """One client in one round: ``receive`` the server's payloads, ``submit`` the vector, send the replies.
 
     The state rule: a reply is returned together with a state that must be durable (``save``) before the reply leaves.
@@ -86,7 +72,7 @@ class ClientSession:
     def __init__(
         self,
         params: RoundParams,
-        client_id: int,
+        client_id: SupportsIndex,
         *,
         context: bytes = b"",
         identity: Identity | None = None,
@@ -94,21 +80,21 @@ class ClientSession:
     ) -> None:
         if not isinstance(params, RoundParams):
             raise InputError(f"params must be RoundParams, got {type(params).__name__}")
-        if isinstance(client_id, bool) or not hasattr(client_id, "__index__") or not 0 <= int(client_id) < SERVER:
-            raise InputError(f"client_id must be an integer in [0, 2**64 - 2], got {client_id!r}")
+        client_id = checked_id(client_id)
         if not isinstance(context, bytes):
             raise InputError(f"context must be bytes, got {type(context).__name__}")
         self._party = states.Party(
             params=params,
-            client_id=int(client_id),
+            client_id=client_id,
             context=context_digest(context),
-            directory=_checked_directory(params, int(client_id), identity),
+            directory=_checked_directory(params, client_id, identity),
         )
         self._identity = identity
         self._state: states.ClientState = states.Idle()
         self._answers: dict[Kind, tuple[bytes, bytes | None]] = {}
         self._clipped: float | None = None
         self._randomness = randomness
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<ClientSession of client {self.client_id}: {type(self._state).__name__}>"
@@ -133,6 +119,7 @@ class ClientSession:
         """The share of this client's coordinates that ``clip`` cut off, 0 to 1; None before ``submit``; kept local."""
         return self._clipped
 
+    @exclusive
     def receive(self, payload: Buffer) -> Reply | InputNeeded | BeaconNeeded:
         """Take in a message from the server.
 
@@ -164,7 +151,8 @@ class ClientSession:
         except DecodeError as problem:
             raise ServerFault(f"{kind.name} is malformed: {problem}") from None
 
-    def submit(self, vector: NDArray[np.floating], weight: int = 1, *, threads: int = 1) -> Reply:
+    @exclusive
+    def submit(self, vector: NDArray[np.floating], weight: SupportsIndex = 1, *, threads: int = 1) -> Reply:
         """Mask this client's vector, once.
 
         Args:
@@ -200,6 +188,7 @@ class ClientSession:
         self._answers[Kind.RELAYED_SHARES] = (request, payload)
         return Reply(payload, "masked_input")
 
+    @exclusive
     def use_beacon(self, beacon: bytes) -> Reply:
         """Draw the graph from a public beacon, and deal shares to the neighbours that it gives this client.
 
@@ -220,6 +209,7 @@ class ClientSession:
         request, _ = self._answers[Kind.ROSTER]
         return self._share(state, request, beacon)
 
+    @exclusive
     def delivered(self) -> None:
         """Drop the replies kept for retries: the caller knows that the server has them. Later repeats are refused."""
         self._answers = {
@@ -227,20 +217,15 @@ class ClientSession:
             for kind, (request, reply) in self._answers.items()
         }
 
+    @exclusive
     def save(self, *, seal_key: bytes | None = None) -> bytes:
         """Return this session as bytes, which hold its secrets: in the clear, or sealed under a 32-byte key.
 
         Raises:
             InputError: the key is not 32 bytes.
         """
-        answers = {kind.name: answer for kind, answer in self._answers.items()}
-        clipped = None if self._clipped is None else float(self._clipped)
-        return snapshot.save(
-            (self._party, self._state, answers, clipped),
-            types=_SAVED_TYPES,
-            purpose=_PURPOSE,
-            seal_key=seal_key,
-            randomness=self._randomness,
+        return save_client(
+            (self._party, self._state, self._answers, self._clipped), seal_key=seal_key, randomness=self._randomness
         )
 
     @classmethod
@@ -258,13 +243,14 @@ class ClientSession:
             DecodeError: the bytes are damaged, of another version, or sealed under another key.
             InputError: the identity is not the one that the session was built with.
         """
-        party, state, answers, clipped = snapshot.load(saved, types=_SAVED_TYPES, purpose=_PURPOSE, seal_key=seal_key)
+        party, state, answers, clipped = load_client(saved, seal_key=seal_key)
         if _checked_directory(party.params, party.client_id, identity) != party.directory:
             raise InputError("the saved session was built with another directory")
         session = cls.__new__(cls)
         session._party, session._state, session._clipped = party, state, clipped
-        session._answers = {Kind[name]: answer for name, answer in answers.items()}
+        session._answers = answers
         session._identity, session._randomness = identity, randomness
+        session._lock = threading.Lock()
         return session
 
     @property

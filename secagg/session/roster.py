@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,17 +53,33 @@ def checked_directory(params: RoundParams, ids: NDArray[np.uint64], directory: D
     return directory.digest()
 
 
+def checked_id(client_id: SupportsIndex) -> int:
+    """Return a client's id as an int.
+
+    Raises:
+        InputError: it is not an integer in [0, 2**64 - 2].
+    """
+    try:
+        number = -1 if isinstance(client_id, bool) else operator.index(client_id)
+    except TypeError:
+        number = -1
+    if not 0 <= number < SERVER:
+        raise InputError(f"a client's id must be an integer in [0, 2**64 - 2], got {client_id!r}")
+    return number
+
+
 def ordered_ids(roster: Iterable[int], clients: int) -> NDArray[np.uint64]:
     """Return the ids ascending: uint64[clients].
 
     Raises:
         InputError: an id is no client's, two are alike, or their number is another.
     """
-    ids = list(roster)
-    if any(isinstance(one, bool) or not hasattr(one, "__index__") or not 0 <= int(one) < SERVER for one in ids):
-        raise InputError("a roster's ids must be integers in [0, 2**64 - 2]")
+    try:
+        ids = [checked_id(one) for one in roster]
+    except TypeError:
+        raise InputError(f"a roster must be an iterable of ids, got {type(roster).__name__}") from None
     if len(ids) != clients:
         raise InputError(f"the parameters are for {clients} clients, the roster holds {len(ids)}")
     if len(set(ids)) != clients:
         raise InputError("a roster's ids must be distinct")
-    return np.array(sorted(int(one) for one in ids), dtype=np.uint64)
+    return np.array(sorted(ids), dtype=np.uint64)

@@ -2,67 +2,34 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg import snapshot
 from secagg.errors import DecodeError, InputError, LocalProtocolError, PeerFault, StaleMessage, TooFewClients
 from secagg.identity import Directory
 from secagg.pairwise import server as steps
 from secagg.pairwise import server_states as states
-from secagg.pairwise.graph import CompleteGraph, HararyGraph
 from secagg.pairwise.identifiers import context_digest, round_id
-from secagg.pairwise.messages import FORMATS, Invitation, Members, Roster
+from secagg.pairwise.masking import check_threads
+from secagg.pairwise.messages import FORMATS, Invitation, Members
 from secagg.pairwise.recovery import unmask_sum
 from secagg.pairwise.transitions import SERVER_TRANSITIONS, ServerTransition, stages_of
-from secagg.params import FixedPoint, RoundParams
+from secagg.params import RoundParams
 from secagg.primitives.randomness import Randomness, draw, system_randomness
+from secagg.session.guard import Single, exclusive
 from secagg.session.result import RoundResult
-from secagg.session.roster import Requests, checked_directory, ordered_ids
+from secagg.session.roster import Requests, checked_directory, checked_id, ordered_ids
+from secagg.session.saved import load_server, save_server
 from secagg.wire import ID_BYTES, SERVER, Buffer, Header, open_message
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Finished:
-    advertised: Members
-    shared: Members
-    survivors: Members
-    asked: Members
-    answered: Members
-    words: NDArray[np.unsignedinteger]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Aborted:
-    pass
-
-
-_SAVED_TYPES = {
-    kind.__name__: kind
-    for kind in (
-        RoundParams,
-        FixedPoint,
-        Roster,
-        CompleteGraph,
-        HararyGraph,
-        states.Round,
-        states.CollectingKeys,
-        states.CollectingShares,
-        states.CollectingInputs,
-        states.CollectingConsistency,
-        states.CollectingUnmask,
-        _Finished,
-        _Aborted,
-    )
-}
-_PURPOSE = b"server session"
 MIN_BEACON_BYTES = 16
 
 
-class ServerSession:
+class ServerSession(Single):
     """The server in one round: send ``requests()``, ``receive`` the replies, ``advance()`` when it is time.
 
     When to stop waiting is the caller's to decide: ``ready`` says that the stage may close, ``waiting_for`` who has not
@@ -96,17 +63,18 @@ class ServerSession:
         if not isinstance(context, bytes):
             raise InputError(f"context must be bytes, got {type(context).__name__}")
         ids = ordered_ids(roster, params.clients)
-        nonce = draw(randomness, ID_BYTES)
+        nonce, ring_seed = draw(randomness, ID_BYTES), draw(randomness, ID_BYTES)
         self._round = states.Round(
             params=params,
             ids=ids,
             round_id=round_id(params, context_digest(context), nonce),
             nonce=nonce,
+            ring_seed=ring_seed,
             directory=checked_directory(params, ids, directory),
         )
         self._directory = directory
         self._randomness = randomness
-        self._state: states.Collecting | _Finished | _Aborted = steps.open_round(self._round)
+        self._state: states.Collecting | states.Finished | states.Aborted = steps.open_round(self._round)
         self._index()
 
     def __repr__(self) -> str:
@@ -120,12 +88,12 @@ class ServerSession:
     @property
     def stage(self) -> str | None:
         """The stage of ``secagg.STAGES`` that is open; None once the round is done or aborted."""
-        return None if isinstance(self._state, _Finished | _Aborted) else self._transition.stage
+        return None if isinstance(self._state, states.Finished | states.Aborted) else self._transition.stage
 
     @property
     def waiting_for(self) -> tuple[int, ...]:
         """Ids of the clients that were sent this stage's request and have not answered."""
-        if isinstance(self._state, _Finished | _Aborted):
+        if isinstance(self._state, states.Finished | states.Aborted):
             return ()
         waiting = self._recipients & ~self._state.received
         return tuple(self._round.ids[waiting].tolist())
@@ -133,7 +101,7 @@ class ServerSession:
     @property
     def ready(self) -> bool:
         """Whether enough clients have answered for ``advance`` to close this stage."""
-        if isinstance(self._state, _Finished | _Aborted):
+        if isinstance(self._state, states.Finished | states.Aborted):
             return False
         try:
             steps.check_enough(self._round, self._state)
@@ -149,7 +117,7 @@ class ServerSession:
             LocalProtocolError: the round is not done.
         """
         state = self._state
-        if not isinstance(state, _Finished):
+        if not isinstance(state, states.Finished):
             raise LocalProtocolError("there is no result before the last stage is closed")
         dropped: dict[int, str] = {}
         sets = {
@@ -172,7 +140,7 @@ class ServerSession:
     def requests(self) -> Mapping[int, bytes]:
         """Return what the open stage sends, by client id; the same bytes each time, also after ``restore``."""
         state = self._state
-        if isinstance(state, _Finished | _Aborted):
+        if isinstance(state, states.Finished | states.Aborted):
             return {}
         header = Header(kind=self._transition.request, sender=SERVER, session=self._session_of_request())
         head = header.encode()
@@ -181,8 +149,8 @@ class ServerSession:
             invitation = head + Invitation(nonce=self._round.nonce).encode()
             encode = lambda position: invitation  # noqa: E731
         elif isinstance(state, states.CollectingShares):
-            collecting = state
-            encode = lambda position: head + steps.roster_for(self._round, collecting, position).encode()  # noqa: E731
+            collecting, common = state, head + state.roster.encode_common()
+            encode = lambda position: common + steps.own_neighbours(self._round, collecting, position)  # noqa: E731
         elif isinstance(state, states.CollectingInputs):
             relaying = state
             encode = lambda position: head + steps.relay_for(relaying, position).encode()  # noqa: E731
@@ -194,7 +162,8 @@ class ServerSession:
             encode = lambda position: announcement  # noqa: E731
         return Requests(self._round.ids, self._recipients, encode)
 
-    def receive(self, client_id: int, payload: Buffer) -> None:
+    @exclusive
+    def receive(self, client_id: SupportsIndex, payload: Buffer) -> None:
         """Fold in a client's reply to the open stage; a masked input is added at once and not kept.
 
         Args:
@@ -205,11 +174,13 @@ class ServerSession:
             StaleMessage: this client's reply is in already, or its stage is closed; ignore it.
             PeerFault: the message is malformed, of another session, or not from whom it says. It was not counted.
             LocalProtocolError: the session was aborted.
+            InputError: ``client_id`` is no client's id.
         """
+        client_id = checked_id(client_id)
         position = self._positions.get(client_id)
         if position is None:
             raise PeerFault(client_id, "it is not in the roster")
-        if isinstance(self._state, _Aborted):
+        if isinstance(self._state, states.Aborted):
             raise LocalProtocolError("the session was aborted")
         try:
             header, body = open_message(payload)
@@ -224,6 +195,7 @@ class ServerSession:
         except DecodeError as problem:
             raise PeerFault(client_id, str(problem)) from None
 
+    @exclusive
     def use_beacon(self, beacon: bytes) -> None:
         """Draw the graph from the public beacon that the clients use too, after ``advance`` has fixed the roster.
 
@@ -247,8 +219,13 @@ class ServerSession:
     @property
     def session_id(self) -> bytes | None:
         """The session that the roster was fixed to; None before that, and after the end."""
-        return None if isinstance(self._state, states.CollectingKeys | _Finished | _Aborted) else self._state.session_id
+        return (
+            None
+            if isinstance(self._state, states.CollectingKeys | states.Finished | states.Aborted)
+            else self._state.session_id
+        )
 
+    @exclusive
     def advance(self, *, threads: int = 1) -> Mapping[int, bytes]:
         """Close the open stage with whoever answered.
 
@@ -264,10 +241,12 @@ class ServerSession:
                 released a wrong one.
             InconsistentSum: the values cannot be a sum of inputs in range.
             LocalProtocolError: the round is done, or was aborted.
+            InputError: ``threads`` is not a positive integer.
         """
+        check_threads(threads)
         state = self._state
         if isinstance(state, states.CollectingKeys):
-            self._state = steps.close_keys(self._round, state, self._randomness)
+            self._state = steps.close_keys(self._round, state)
         elif isinstance(state, states.CollectingShares):
             self._state = steps.close_shares(self._round, state)
         elif isinstance(state, states.CollectingInputs):
@@ -275,35 +254,33 @@ class ServerSession:
         elif isinstance(state, states.CollectingConsistency):
             self._state = steps.close_consistency(self._round, state)
         elif isinstance(state, states.CollectingUnmask):
-            self._state = _Finished(
+            self._state = states.Finished(
                 advertised=state.roster.advertised,
                 shared=state.shared,
                 survivors=state.survivors,
                 asked=state.asked,
                 answered=state.received,
-                words=unmask_sum(self._round, state, threads=threads),
+                words=_frozen(unmask_sum(self._round, state, threads=threads)),
             )
         else:
-            raise LocalProtocolError("the round is done" if isinstance(state, _Finished) else "the session was aborted")
+            raise LocalProtocolError(
+                "the round is done" if isinstance(state, states.Finished) else "the session was aborted"
+            )
         return self.requests()
 
+    @exclusive
     def abort(self) -> None:
         """Give the round up and forget everything that was received."""
-        self._state = _Aborted()
+        self._state = states.Aborted()
 
+    @exclusive
     def save(self, *, seal_key: bytes | None = None) -> bytes:
         """Return this session as bytes: in the clear, or sealed under a 32-byte key.
 
         Raises:
             InputError: the key is not 32 bytes.
         """
-        return snapshot.save(
-            (self._round, self._state),
-            types=_SAVED_TYPES,
-            purpose=_PURPOSE,
-            seal_key=seal_key,
-            randomness=self._randomness,
-        )
+        return save_server((self._round, self._state), seal_key=seal_key, randomness=self._randomness)
 
     @classmethod
     def restore(
@@ -321,7 +298,7 @@ class ServerSession:
             InputError: the directory is not the one that the session was built with.
         """
         session = cls.__new__(cls)
-        session._round, session._state = snapshot.load(saved, types=_SAVED_TYPES, purpose=_PURPOSE, seal_key=seal_key)
+        session._round, session._state = load_server(saved, seal_key=seal_key)
         if checked_directory(session.params, session._round.ids, directory) != session._round.directory:
             raise InputError("the saved session was built with another directory")
         session._directory, session._randomness = directory, randomness
@@ -329,6 +306,8 @@ class ServerSession:
         return session
 
     def _index(self) -> None:
+        self._lock = threading.Lock()
+        self._known_keys = steps.known_keys(self._state) if isinstance(self._state, states.CollectingKeys) else set()
         self._positions = {client_id: position for position, client_id in enumerate(self._round.ids.tolist())}
 
     @property
@@ -357,7 +336,7 @@ class ServerSession:
 
     def _open_state(self, client_id: int, position: int, header: Header) -> states.Collecting:
         state = self._state
-        if isinstance(state, _Finished | _Aborted):
+        if isinstance(state, states.Finished | states.Aborted):
             raise StaleMessage(client_id, "its message came after the round")
         expected = self._transition.reply
         replies = [transition.reply for transition in SERVER_TRANSITIONS[self.params.threat].values()]
@@ -391,7 +370,7 @@ class ServerSession:
 
     def _fold(self, state: states.Collecting, position: int, body: memoryview, signature: bytes) -> None:
         if isinstance(state, states.CollectingKeys):
-            steps.fold_advertisement(self._round, state, position, body, signature)
+            steps.fold_advertisement(self._round, state, position, body, signature, self._known_keys)
         elif isinstance(state, states.CollectingShares):
             steps.fold_shares(self._round, state, position, body)
         elif isinstance(state, states.CollectingInputs):
@@ -400,3 +379,9 @@ class ServerSession:
             steps.fold_consistency(self._round, state, position, body, signature)
         else:
             steps.fold_unmask_shares(self._round, state, position, body)
+
+
+def _frozen(words: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
+    # Results hand the array out: a caller's slip must not change the session's own
+    words.flags.writeable = False
+    return words

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import llvmlite.binding as llvm
 import numba
 import numpy as np
 import pytest
@@ -223,6 +224,7 @@ print(len(re.findall(r"vaesenc\\s.*zmm", assembly)), len(re.findall(r"vaesenclas
 
 
 @pytest.mark.skipif(PATHS == (aes_path.PORTABLE,), reason="no code generator for x86-64 here")
+@pytest.mark.skipif(llvm.llvm_version_info < (16,), reason="this code generator does not know znver4")
 def test_512_bit_code_for_znver4():
     """The code is made, not run: head, whole steps and tail, each nine rounds and a last one over eight registers."""
     features = "+64bit,+sse2,+sse4.2,+ssse3,+avx,+avx2,+avx512f,+avx512bw,+avx512vl,+avx512dq,+aes,+vaes,+bmi,+bmi2"

@@ -110,3 +110,27 @@ def test_a_path_that_cannot_be_compiled_is_refused():
     assert aes_path.aes_path("portable") == "portable"
     with pytest.raises(ValueError, match="cannot be compiled here"):
         aes_path.aes_path("vaes1024")
+
+
+@pytest.mark.skipif(not jit.is_compiling(), reason="nothing is compiled")
+def test_after_warmup_a_round_compiles_nothing(tmp_path):
+    script = """
+import numpy as np, secagg
+from secagg.kernels import jit
+for clients, protocol in ((5, "secagg"), (44, "secagg+")):
+    params = secagg.RoundParams.plan(clients=clients, dimension=40, dropout=0.2, corrupt=0, protocol=protocol,
+                                     encoding=secagg.FixedPoint(clip=1.0, bits=16))
+    secagg.warmup(params)
+    before = jit.compiled_afresh()
+    for dtype in (np.float32, np.float64):
+        secagg.simulate(np.zeros((clients, 40), dtype), params=params, faults={1: "masked_input"})
+    print(jit.compiled_afresh() - before)
+"""
+    shown = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.split() == ["0", "0"]

@@ -15,7 +15,7 @@ from secagg.kernels import fixed
 
 def plain_quantise(values, clip, scale, largest, weight, random, out):
     kernel = getattr(fixed.quantise_kernel, "py_func", fixed.quantise_kernel)
-    return kernel(values, clip, scale, float(largest), np.uint64(weight), random, out)
+    return kernel(values, clip, clip, scale, float(largest), np.uint64(weight), random, out)
 
 
 @pytest.mark.parametrize("quantise", [fixed.quantise, plain_quantise])

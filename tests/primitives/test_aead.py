@@ -94,7 +94,7 @@ def test_sealed_state_is_salt_and_ciphertext_under_the_derived_key() -> None:
     salt = b"\xa5" * 32
     sealed = aead.seal_state(KEY, b"state", b"aad", lambda length: salt[:length])
     key = kdf.derive(KEY, salt=salt, label=kdf.Label.SEALED_STATE, length=32)
-    assert sealed == salt + aead.seal_once(key, b"state", b"aad")
+    assert sealed == salt + aead.seal_once(key, b"state", b"aad\x01")
 
 
 def test_two_saves_share_nothing() -> None:
@@ -120,3 +120,24 @@ def test_short_state_is_refused(length: int) -> None:
 def test_short_salts_are_refused() -> None:
     with pytest.raises(LocalProtocolError, match="32 bytes"):
         aead.seal_state(KEY, b"", b"", lambda length: bytes(length - 1))
+
+
+@pytest.mark.parametrize("length", [0, 1, 63, 64, 65, 128, 200])
+def test_states_longer_than_a_piece_are_sealed_piece_by_piece(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
+    monkeypatch.setattr(aead, "PIECE_BYTES", 64)
+    key, state = bytes(range(32)), bytes(i % 251 for i in range(length))
+    sealed = aead.seal_state(key, state, b"aad")
+    pieces = max(1, -(-length // 64))
+    assert len(sealed) == aead.SALT_BYTES + length + pieces * aead.TAG_BYTES
+    assert aead.open_state(key, sealed, b"aad") == state
+
+
+def test_pieces_cannot_be_dropped_moved_or_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aead, "PIECE_BYTES", 64)
+    key = bytes(range(32))
+    sealed = aead.seal_state(key, bytes(192), b"aad")
+    salt, size = sealed[:32], 64 + aead.TAG_BYTES
+    pieces = [sealed[32 + size * i : 32 + size * (i + 1)] for i in range(3)]
+    for order in ([0, 1], [0], [], [1, 0, 2], [0, 0, 2], [0, 1, 2, 2], [1, 2], [0, 2]):
+        with pytest.raises(DecodeError):
+            aead.open_state(key, salt + b"".join(pieces[i] for i in order), b"aad")

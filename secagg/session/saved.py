@@ -1,0 +1,100 @@
+"""Sessions as bytes, and the checks that bytes pass before a session is built from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from secagg import snapshot
+from secagg.errors import DecodeError
+from secagg.pairwise import client_states, server_states
+from secagg.pairwise.graph import CompleteGraph, HararyGraph
+from secagg.pairwise.messages import Kind, Roster
+from secagg.params import FixedPoint, RoundParams
+from secagg.primitives.randomness import Randomness
+from secagg.wire import Buffer
+
+Answers = dict[Kind, tuple[bytes, bytes | None]]
+ClientFields = tuple[client_states.Party, client_states.ClientState, Answers, float | None]
+ServerFields = tuple[server_states.Round, server_states.ServerState]
+
+_SHARED = (RoundParams, FixedPoint, Roster)
+_CLIENT = (
+    client_states.Party,
+    client_states.Idle,
+    client_states.Advertised,
+    client_states.Fixed,
+    client_states.Shared,
+    client_states.Ready,
+    client_states.Masked,
+    client_states.Checked,
+    client_states.Released,
+)
+_SERVER = (
+    CompleteGraph,
+    HararyGraph,
+    server_states.Round,
+    server_states.CollectingKeys,
+    server_states.CollectingShares,
+    server_states.CollectingInputs,
+    server_states.CollectingConsistency,
+    server_states.CollectingUnmask,
+    server_states.Finished,
+    server_states.Aborted,
+)
+_CLIENT_TYPES = {kind.__name__: kind for kind in (*_SHARED, *_CLIENT)}
+_SERVER_TYPES = {kind.__name__: kind for kind in (*_SHARED, *_SERVER)}
+_CLIENT_PURPOSE, _SERVER_PURPOSE = b"client session", b"server session"
+
+
+def save_client(fields: ClientFields, *, seal_key: bytes | None, randomness: Randomness) -> bytes:
+    """Write a client session's fields."""
+    party, state, answers, clipped = fields
+    named = {kind.name: answer for kind, answer in answers.items()}
+    return snapshot.save(
+        (party, state, named, clipped),
+        types=_CLIENT_TYPES,
+        purpose=_CLIENT_PURPOSE,
+        seal_key=seal_key,
+        randomness=randomness,
+    )
+
+
+def load_client(saved: Buffer, *, seal_key: bytes | None) -> ClientFields:
+    """Read what ``save_client`` wrote.
+
+    Raises:
+        DecodeError: the bytes are damaged, of another version or side, or sealed under another key.
+    """
+    loaded: Any = snapshot.load(saved, types=_CLIENT_TYPES, purpose=_CLIENT_PURPOSE, seal_key=seal_key)
+    try:
+        party, state, named, clipped = loaded
+        answers = {Kind[name]: (request, reply) for name, (request, reply) in named.items()}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise DecodeError("a saved state's fields are not a client session's") from None
+    fits = isinstance(party, client_states.Party) and isinstance(state, client_states.ClientState)
+    fits = fits and isinstance(clipped, float | None)
+    fits = fits and all(isinstance(a, bytes) and isinstance(b, bytes | None) for a, b in answers.values())
+    if not fits:
+        raise DecodeError("a saved state's fields are not a client session's")
+    return party, state, answers, clipped
+
+
+def save_server(fields: ServerFields, *, seal_key: bytes | None, randomness: Randomness) -> bytes:
+    """Write a server session's fields."""
+    return snapshot.save(fields, types=_SERVER_TYPES, purpose=_SERVER_PURPOSE, seal_key=seal_key, randomness=randomness)
+
+
+def load_server(saved: Buffer, *, seal_key: bytes | None) -> ServerFields:
+    """Read what ``save_server`` wrote.
+
+    Raises:
+        DecodeError: the bytes are damaged, of another version or side, or sealed under another key.
+    """
+    loaded: Any = snapshot.load(saved, types=_SERVER_TYPES, purpose=_SERVER_PURPOSE, seal_key=seal_key)
+    try:
+        current, state = loaded
+    except (TypeError, ValueError):
+        raise DecodeError("a saved state's fields are not a server session's") from None
+    if not isinstance(current, server_states.Round) or not isinstance(state, server_states.ServerState):
+        raise DecodeError("a saved state's fields are not a server session's")
+    return current, state
