@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help train test test-slow lint types check bench-client bench-kernels bench-shamir bench-server clean
+.PHONY: help train test test-slow lint types check bench-client bench-kernels bench-shamir bench-server bench-threat_models clean
 
 help:
 	@echo "make train       set up and train a model across ten simulated hospitals"
@@ -37,7 +37,7 @@ types: $(STAMPS)/test
 
 check: lint types test
 
-bench-client bench-kernels bench-shamir bench-server: bench-%: $(STAMPS)/bench
+bench-client bench-kernels bench-shamir bench-server bench-threat_models: bench-%: $(STAMPS)/bench
 	$(BIN)/python benchmarks/$*.py $(ARGS)
 
 clean:
