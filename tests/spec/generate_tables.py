@@ -17,9 +17,10 @@ import numpy as np  # noqa: E402
 
 from cohort import Cohort, plan  # noqa: E402
 from secagg import FixedPoint  # noqa: E402
-from secagg.pairwise.client_states import Checked, ClientState, Fixed  # noqa: E402
-from secagg.pairwise.messages import Kind  # noqa: E402
+from secagg.pairwise.client_states import ClientState, Fixed, Ready, Released  # noqa: E402
+from secagg.pairwise.messages import FORMATS, Kind  # noqa: E402
 from secagg.pairwise.transitions import CLIENT_TRANSITIONS, SERVER_TRANSITIONS  # noqa: E402
+from secagg.params import Threat  # noqa: E402
 from secagg.primitives.kdf import Label  # noqa: E402
 from secagg.wire import HEADER_BYTES  # noqa: E402
 
@@ -44,14 +45,17 @@ PURPOSES = {
 SENDERS = {
     Kind.INVITATION: ("server, to each client", "32"),
     Kind.KEY_ADVERTISEMENT: ("client", "96"),
-    Kind.ROSTER: ("server, to each of U1", "8n + ceil(n/8) + 96 \\|U1\\| + 4k (complete graph: without 4k)"),
-    Kind.ENCRYPTED_SHARES: ("client", "96 \\|N(i) ∩ U1\\|"),
-    Kind.RELAYED_SHARES: ("server, to each of U2", "ceil(n/8) + 96 \\|N(i) ∩ U2\\|"),
+    Kind.ROSTER: (
+        "server, to each of U1",
+        "8n + ceil(n/8) + `entry` \\|U1\\| + 4k (the 4k where the server draws the graph)",
+    ),
+    Kind.ENCRYPTED_SHARES: ("client", "`row` \\|N(i) ∩ U1\\|"),
+    Kind.RELAYED_SHARES: ("server, to each of U2", "ceil(n/8) + `row` \\|N(i) ∩ U2\\|"),
     Kind.MASKED_INPUT: ("client", "ceil((d+1) b / 8)"),
     Kind.UNMASK_REQUEST: ("server, to each of U3", "ceil(n/8)"),
     Kind.CONSISTENCY: ("client (malicious-server model)", "32"),
     Kind.RELAYED_SIGNATURES: ("server, to each of U4 (malicious-server model)", "ceil(n/8) + 64 \\|N(i) ∩ U4\\|"),
-    Kind.UNMASK_SHARES: ("client", "40 \\|N(i) ∩ U2\\|"),
+    Kind.UNMASK_SHARES: ("client", "`record` \\|N(i) ∩ U2\\|"),
 }
 
 
@@ -77,24 +81,37 @@ def kinds() -> str:
     return table(["kind", "name", "sender", "bytes of body"], sorted(rows, key=lambda row: int(row[0])))
 
 
-def client_states() -> str:
+def lengths() -> str:
+    names = {
+        "signature": lambda form: form.signature_bytes,
+        "entry": lambda form: form.entry_bytes,
+        "record": lambda form: form.release_bytes,
+        "sealed": lambda form: form.sealed_bytes,
+        "row": lambda form: form.dealt_bytes,
+    }
+    rows = [[f"`{name}`", *(str(length(FORMATS[threat])) for threat in FORMATS)] for name, length in names.items()]
+    return table(["bytes of", *FORMATS], rows)
+
+
+def client_states(threat: Threat) -> str:
     rows = []
     for state in get_args(ClientState):
-        transition = CLIENT_TRANSITIONS["semi-honest"].get(state)
-        if state in (Fixed, Checked):
-            continue
+        transition = CLIENT_TRANSITIONS[threat].get(state)
         if transition is None:
-            rows.append([state.__name__, "nothing", "", "", ""])
+            if state is Released:
+                rows.append([state.__name__, "nothing", "", "", ""])
             continue
-        awaited = "the caller's vector" if transition.request is None else transition.request.name
-        reply = "none: the caller is asked for its vector" if transition.reply is None else transition.reply.name
+        awaits, answers = transition.request, transition.reply
+        awaited = {Ready: "the caller's vector", Fixed: "the caller's beacon"}[state] if awaits is None else awaits.name
+        asked = {Ready: "none: the caller is asked for its vector", Fixed: "none: the caller is asked for the beacon"}
+        reply = asked[transition.leads_to] if answers is None else answers.name
         rows.append([state.__name__, awaited, reply, transition.leads_to.__name__, transition.stage])
     return table(["state", "awaits", "answers", "next state", "stage"], rows)
 
 
-def server_states() -> str:
+def server_states(threat: Threat) -> str:
     rows = []
-    for state, transition in SERVER_TRANSITIONS["semi-honest"].items():
+    for state, transition in SERVER_TRANSITIONS[threat].items():
         leads_to = "done" if transition.leads_to is None else transition.leads_to.__name__
         rows.append([state.__name__, transition.request.name, transition.reply.name, leads_to, transition.stage])
     return table(["state", "sent", "awaited from each", "once closed", "stage"], rows)
@@ -142,8 +159,11 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "labels": labels,
     "kinds": kinds,
     "hexdump": hexdump,
-    "client-states": client_states,
-    "server-states": server_states,
+    "lengths": lengths,
+    "client-states": lambda: client_states("semi-honest"),
+    "client-states-malicious": lambda: client_states("malicious-server"),
+    "server-states": lambda: server_states("semi-honest"),
+    "server-states-malicious": lambda: server_states("malicious-server"),
 }
 
 

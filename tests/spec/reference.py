@@ -1,11 +1,13 @@
-"""A slow, plain reference of a semi-honest round, written from SPEC.md: Python integers, hashlib, hmac, pycryptodome.
+"""A slow, plain reference of both models' rounds, written from SPEC.md: Python integers, hashlib, hmac, pycryptodome.
 
 It uses nothing of the library. ``Client`` answers the server's messages; ``sum_of_round`` unmasks what the clients
-sent. Checks are those that decoding needs: SPEC's refusals are tested on the library itself.
+sent. Checks are those that decoding needs, and every signature and commitment: SPEC's other refusals are tested on the
+library itself.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import math
@@ -15,13 +17,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from Crypto.Cipher import AES
+from Crypto.Signature import eddsa
 
 Draw = Callable[[int], bytes]
 
 P61 = 2**61 - 1
 P25519 = 2**255 - 19
 SERVER = 2**64 - 1
-INVITATION, ADVERTISEMENT, ROSTER, SHARES, RELAY, INPUT, REQUEST, RELEASE = 0, 1, 2, 3, 4, 5, 6, 9
+INVITATION, ADVERTISEMENT, ROSTER, SHARES, RELAY, INPUT, REQUEST, CONSISTENCY, SIGNATURES, RELEASE = range(10)
 
 
 # -------------------------------------------------------------------------------------------------------- SPEC "Labels"
@@ -71,6 +74,23 @@ class Parameters:
     k: int
     t: int
     b: int
+    malicious: bool = False
+
+    @property
+    def entry(self) -> int:
+        return 160 if self.malicious else 96
+
+    @property
+    def record(self) -> int:
+        return 56 if self.malicious else 40
+
+    @property
+    def sealed(self) -> int:
+        return 2 * self.record + 16
+
+    @property
+    def row(self) -> int:
+        return self.sealed + (128 if self.malicious else 0)
 
     @property
     def largest(self) -> int:
@@ -85,17 +105,29 @@ class Parameters:
             "<IQdBQdd", self.n, self.d, self.clip, self.bits, self.max_weight, self.dropout, self.corrupt
         )
         tail = struct.pack("<IIIB", self.k, self.t, 0, self.b)
-        return fixed + bytes([self.plus, 0, self.harary]) + tail
+        return fixed + bytes([self.plus, self.malicious, self.harary]) + tail
 
 
 def plan(
-    *, n: int, d: int, clip: float, bits: int, max_weight: int, dropout: float, corrupt: float, plus: bool
+    *,
+    n: int,
+    d: int,
+    clip: float,
+    bits: int,
+    max_weight: int,
+    dropout: float,
+    corrupt: float,
+    plus: bool,
+    malicious: bool = False,
 ) -> Parameters:
     a, gone = (math.ceil(Fraction(repr(rate)) * n) for rate in (corrupt, dropout))
     survivors = n - gone
     assert survivors - a >= 2
-    sparse = least_sparse_graph(n, a, gone) if plus and n >= 40 and corrupt + dropout <= 0.9 else None
-    k, t = sparse or (n - 1, min(max(a + 1, 2 * (n - 1) // 3 + 1), survivors - 1))
+    searched = plus and n >= 40 and corrupt + (2 if malicious else 1) * dropout <= 0.9
+    sparse = least_sparse_graph(n, a, gone, malicious) if searched else None
+    low = (n - 1 + a) // 2 if malicious else a
+    k, t = sparse or (n - 1, min(max(low + 1, 2 * (n - 1) // 3 + 1), survivors - 1))
+    assert sparse or t > low
     b = (n * max_weight * (2**bits - 1)).bit_length()
     return Parameters(
         n=n,
@@ -110,10 +142,11 @@ def plan(
         k=k,
         t=t,
         b=b,
+        malicious=malicious,
     )
 
 
-def least_sparse_graph(n: int, a: int, gone: int) -> tuple[int, int] | None:
+def least_sparse_graph(n: int, a: int, gone: int, malicious: bool) -> tuple[int, int] | None:
     bad, survivors = a + gone, n - gone
     for k in range(2, n - 1, 2):
         apart = Fraction(n * (n - k - 1) * math.comb(bad, k), 2 * math.comb(n, k))
@@ -122,9 +155,24 @@ def least_sparse_graph(n: int, a: int, gone: int) -> tuple[int, int] | None:
         corrupt, surviving = hypergeometric(n, a, k), hypergeometric(n, survivors, k)
         t1 = min(x for x in range(k + 1) if sum(corrupt[x + 1 :]) <= Fraction(1, 2**41 * n))
         t2 = max(x for x in range(k + 1) if sum(surviving[:x]) < Fraction(1, 2**20 * n))
-        if max(t1, 1) < t2:
-            return k, max(t1 + 1, 2)
+        if malicious:
+            t1 = math.ceil(Fraction(4 * (t1 + k) - 5, 8))
+        for t in range(max(t1 + 1, 2), t2 + 1):
+            if not malicious or uncuttable(n, a, k, t):
+                return k, t
     return None
+
+
+def uncuttable(n: int, a: int, k: int, t: int) -> bool:
+    window, least = k // 2, t - k // 2
+    rest = n - 2 * window
+    ways = sum(
+        math.comb(window, x) * math.comb(window, y) * math.comb(rest, a - x - y)
+        for x in range(least, window + 1)
+        for y in range(least, window + 1)
+        if x + y <= a
+    )
+    return least > 0 and Fraction(n * (n - k - 1) * ways, 2 * math.comb(n, a)) < Fraction(1, 2**41)
 
 
 def hypergeometric(population: int, marked: int, drawn: int) -> list[Fraction]:
@@ -135,6 +183,7 @@ def hypergeometric(population: int, marked: int, drawn: int) -> list[Fraction]:
 # -------------------------------------------------------------------------------------- SPEC "Keys", RFC 7748 section 5
 
 
+@functools.lru_cache(maxsize=4096)
 def x25519(secret: bytes, public: bytes) -> bytes:
     scalar = int.from_bytes(secret, "little") & ~7 & (2**255 - 1) | 2**254
     u = int.from_bytes(public, "little") % 2**255
@@ -177,6 +226,56 @@ def pair_mask_key(params: Parameters, secret: bytes, public: bytes, session: byt
 
 def own_mask_key(params: Parameters, seed: bytes, session: bytes, i: int) -> bytes:
     return kdf(seed, session, "self-mask", u32(i) + u64(params.d) + bytes([params.b]), 24)
+
+
+# ---------------------------------------------------------------------------- SPEC "Signatures" and "Share commitments"
+
+ROW_CONTEXT = b"secagg/v1/share-commitments"
+
+
+def directory_digest(directory: Mapping[int, bytes]) -> bytes:
+    return digest("directory", b"".join(u64(one) + directory[one] for one in sorted(directory)))
+
+
+private_key = functools.lru_cache(eddsa.import_private_key)
+public_key = functools.lru_cache(eddsa.import_public_key)
+
+
+def sign(seed: bytes, context: bytes, statement: bytes) -> bytes:
+    signer = eddsa.new(private_key(seed), "rfc8032")
+    return signer.sign(bytes([len(context)]) + context + statement)
+
+
+def verify(public: bytes, signature: bytes, context: bytes, statement: bytes) -> None:
+    """Raise ValueError unless the signature fits."""
+    verifier = eddsa.new(public_key(public), "rfc8032")
+    verifier.verify(bytes([len(context)]) + context + statement, signature)
+
+
+def of_message(head: bytes, body: bytes) -> tuple[bytes, bytes]:
+    """Return the context and the statement of the signature behind a message."""
+    return b"secagg/v1/message/" + head[6:7], head + digest("signed-body", body)
+
+
+def authenticated(public: bytes, message: bytes) -> bytes:
+    """Return a client's message without its signature, which is checked."""
+    head, body, signature = message[:48], message[48:-64], message[-64:]
+    verify(public, signature, *of_message(head, body))
+    return head + body
+
+
+def share_commitment(session: bytes, dealer: int, recipient: int, kind: int, record: bytes) -> bytes:
+    return digest("share-commitment", session, u32(dealer) + u32(recipient) + bytes([kind]), record[40:], record[:40])
+
+
+def both_commitments(session: bytes, dealer: int, recipient: int, records: bytes) -> bytes:
+    return b"".join(
+        share_commitment(session, dealer, recipient, kind, record) for kind, record in enumerate(chunks(records, 56))
+    )
+
+
+def row_statement(session: bytes, dealer: int, recipient: int, commitments: bytes) -> bytes:
+    return session + u32(dealer) + u32(recipient) + commitments
 
 
 # ------------------------------------------------------------------------------- SPEC "Encryption", "Masks", "Encoding"
@@ -266,6 +365,24 @@ def rebuild(points: Sequence[int], shares: Sequence[bytes]) -> bytes:
     return value.to_bytes(32, "little")
 
 
+# --------------------------------------------------------------------------------------------------------- SPEC "Graph"
+
+
+def beacon_graph(params: Parameters, session: bytes, beacon: bytes) -> list[list[int]]:
+    """Return every position's neighbours, ascending."""
+    key, n, keys = kdf(beacon, session, "graph", b"", 24), params.n, []
+    for attempt in range(2**20):
+        keys = key_stream(key, n * (attempt + 1), 64)[n * attempt :]
+        if len(set(keys)) == n:
+            break
+    ring = sorted(range(n), key=keys.__getitem__)
+    steps = [step for far in range(1, params.k // 2 + 1) for step in (far, -far)]
+    graph: list[list[int]] = [[] for _ in range(n)]
+    for at, position in enumerate(ring):
+        graph[position] = sorted(ring[(at + step) % n] for step in steps)
+    return graph
+
+
 # --------------------------------------------------------------------------------------- SPEC "Messages", "Identifiers"
 
 
@@ -295,7 +412,9 @@ def chunks(body: bytes, size: int) -> Iterator[bytes]:
 @dataclass(frozen=True)
 class Roster:
     ids: list[int]
-    entries: dict[int, bytes]  # U1: position -> channel key, mask key, commitment
+    entries: dict[
+        int, bytes
+    ]  # U1: position -> channel key, mask key, commitment, then the signature where there is one
     common: bytes
     neighbours: list[int] | None  # None: not in the message, the graph is complete
 
@@ -305,11 +424,12 @@ class Roster:
         ids = [int.from_bytes(part, "little") for part in chunks(body[: 8 * n], 8)]
         at = 8 * n + (n + 7) // 8
         present = sorted(bitmap(body[8 * n : at], n))
-        end = at + 96 * len(present)
-        entries = dict(zip(present, chunks(body[at:end], 96), strict=True))
+        end = at + params.entry * len(present)
+        entries = dict(zip(present, chunks(body[at:end], params.entry), strict=True))
         own = [int.from_bytes(part, "little") for part in chunks(body[end:], 4)]
-        assert len(own) == (params.k if params.harary else 0)
-        return cls(ids, entries, body[:end], own if params.harary else None)
+        shown = params.harary and not params.malicious
+        assert len(own) == (params.k if shown else 0)
+        return cls(ids, entries, body[:end], own if shown else None)
 
     def neighbours_of(self, position: int) -> list[int]:
         if self.neighbours is not None:
@@ -324,8 +444,16 @@ def round_id(params: Parameters, context: bytes, nonce: bytes) -> bytes:
     return digest("round", b"\x01\x01", params.encode(), digest("context", context), nonce)
 
 
-def session_id(round_identifier: bytes, roster: Roster) -> bytes:
-    return digest("session", round_identifier, roster.common, b"")
+def session_id(round_identifier: bytes, roster: Roster, directory: bytes = b"") -> bytes:
+    return digest("session", round_identifier, roster.common, directory)
+
+
+def consistency_digest(session: bytes, n: int, shared: set[int], survivors: set[int]) -> bytes:
+    return digest("consistency", session, to_bitmap(shared, n), to_bitmap(survivors, n))
+
+
+def to_bitmap(members: set[int], n: int) -> bytes:
+    return sum(1 << i for i in members).to_bytes((n + 7) // 8, "little")
 
 
 def commitment(round_identifier: bytes, client_id: int, seed: bytes) -> bytes:
@@ -336,10 +464,29 @@ def commitment(round_identifier: bytes, client_id: int, seed: bytes) -> bytes:
 
 
 class Client:
-    """One client; each method takes the server's message and returns the answer."""
+    """One client; each method is a stage: it takes the server's message and returns the answer.
 
-    def __init__(self, params: Parameters, client_id: int, context: bytes, draw: Draw) -> None:
+    ``signing_seed`` and ``directory`` (id to Ed25519 key) belong to the malicious-server model.
+    """
+
+    def __init__(
+        self,
+        params: Parameters,
+        client_id: int,
+        context: bytes,
+        draw: Draw,
+        *,
+        signing_seed: bytes = b"",
+        directory: Mapping[int, bytes] | None = None,
+    ) -> None:
         self.params, self.id, self.context, self.draw = params, client_id, context, draw
+        self.signing_seed, self.directory = signing_seed, directory or {}
+        self.directory_digest = directory_digest(self.directory) if params.malicious else b""
+
+    def message(self, kind: int, session: bytes, body: bytes) -> bytes:
+        head = header(kind, self.id, session)
+        signature = sign(self.signing_seed, *of_message(head, body)) if self.params.malicious else b""
+        return head + body + signature
 
     def advertise_keys(self, message: bytes) -> bytes:
         self.round = round_id(self.params, self.context, open_message(message, INVITATION, SERVER))
@@ -347,31 +494,54 @@ class Client:
         self.channel_secret, self.mask_secret, self.seed = self.draw(32), self.draw(32), self.draw(32)
         entry = public_of(self.channel_secret) + public_of(self.mask_secret)
         entry += commitment(self.round, self.id, self.seed)
-        return header(ADVERTISEMENT, self.id, self.round) + entry
+        return self.message(ADVERTISEMENT, self.round, entry)
 
-    def share_keys(self, message: bytes) -> bytes:
+    def share_keys(self, message: bytes, beacon: bytes | None = None) -> bytes:
         self.roster = Roster.decode(self.params, open_message(message, ROSTER, SERVER, self.round))
-        self.session = session_id(self.round, self.roster)
+        self.session = session_id(self.round, self.roster, self.directory_digest)
         self.position = self.roster.ids.index(self.id)
-        self.neighbours = [j for j in self.roster.neighbours_of(self.position) if j in self.roster.entries]
-        points = [j + 1 for j in self.neighbours]
-        dealt = deal([self.mask_secret, self.seed], self.params.t, points, self.draw)
-        sealed = b""
-        for j, shares in zip(self.neighbours, dealt, strict=True):
-            key = channel_key(self.channel_secret, self.roster.entries[j][:32], self.session, self.position, j)
-            cipher = aes_gcm(key, self.session, self.position, j)
-            sealed += b"".join(cipher.encrypt_and_digest(b"".join(shares)))
-        return header(SHARES, self.id, self.session) + sealed
+        neighbours = self.roster.neighbours_of(self.position)
+        if beacon is not None:
+            neighbours = beacon_graph(self.params, self.session, beacon)[self.position]
+        self.neighbours = [j for j in neighbours if j in self.roster.entries]
+        if self.params.malicious:
+            assert self.roster.ids == sorted(self.directory)
+            for j in self.neighbours:
+                entry, one = self.roster.entries[j], self.roster.ids[j]
+                authenticated(self.directory[one], header(ADVERTISEMENT, one, self.round) + entry)
+        dealt = deal([self.mask_secret, self.seed], self.params.t, [j + 1 for j in self.neighbours], self.draw)
+        if self.params.malicious:
+            salts = chunks(self.draw(32 * len(dealt)), 16)
+            dealt = [[share + next(salts) for share in shares] for shares in dealt]
+        return self.message(SHARES, self.session, b"".join(map(self.row, self.neighbours, dealt)))
+
+    def row(self, recipient: int, records: Sequence[bytes]) -> bytes:
+        public, both = self.roster.entries[recipient][:32], b"".join(records)
+        key = channel_key(self.channel_secret, public, self.session, self.position, recipient)
+        row = b"".join(aes_gcm(key, self.session, self.position, recipient).encrypt_and_digest(both))
+        if not self.params.malicious:
+            return row
+        commitments = both_commitments(self.session, self.position, recipient, both)
+        statement = row_statement(self.session, self.position, recipient, commitments)
+        return row + commitments + sign(self.signing_seed, ROW_CONTEXT, statement)
 
     def receive_shares(self, message: bytes) -> None:
+        params, i = self.params, self.position
         body = open_message(message, RELAY, SERVER, self.session)
-        size = (self.params.n + 7) // 8
-        shared = bitmap(body[:size], self.params.n)
-        self.neighbours = [j for j in self.neighbours if j in shared]
-        self.shares = {}
-        for j, sealed in zip(self.neighbours, chunks(body[size:], 96), strict=True):
-            key = channel_key(self.channel_secret, self.roster.entries[j][:32], self.session, j, self.position)
-            self.shares[j] = aes_gcm(key, self.session, j, self.position).decrypt_and_verify(sealed[:80], sealed[80:])
+        size = (params.n + 7) // 8
+        self.shared = bitmap(body[:size], params.n)
+        self.neighbours = [j for j in self.neighbours if j in self.shared]
+        self.records = {}
+        for j, row in zip(self.neighbours, chunks(body[size:], params.row), strict=True):
+            key = channel_key(self.channel_secret, self.roster.entries[j][:32], self.session, j, i)
+            cipher = aes_gcm(key, self.session, j, i)
+            both = cipher.decrypt_and_verify(row[: 2 * params.record], row[2 * params.record : params.sealed])
+            if params.malicious:
+                commitments, signature = row[params.sealed : -64], row[-64:]
+                statement = row_statement(self.session, j, i, commitments)
+                verify(self.directory[self.roster.ids[j]], signature, ROW_CONTEXT, statement)
+                assert commitments == both_commitments(self.session, j, i, both)
+            self.records[j] = list(chunks(both, params.record))
 
     def mask_input(self, vector: Sequence[float], weight: int) -> bytes:
         params, i, count = self.params, self.position, self.params.d + 1
@@ -380,15 +550,34 @@ class Client:
         words = [word + mask for word, mask in zip(words, own, strict=True)]
         for j in self.neighbours:
             key = pair_mask_key(params, self.mask_secret, self.roster.mask_public(j), self.session, i, j)
-            sign = 1 if i < j else -1
+            sign_of = 1 if i < j else -1
             stream = key_stream(key, count, params.lane)
-            words = [word + sign * mask for word, mask in zip(words, stream, strict=True)]
-        return header(INPUT, self.id, self.session) + pack(params, words)
+            words = [word + sign_of * mask for word, mask in zip(words, stream, strict=True)]
+        return self.message(INPUT, self.session, pack(params, words))
+
+    def check_consistency(self, message: bytes) -> bytes:
+        self.survivors = bitmap(open_message(message, REQUEST, SERVER, self.session), self.params.n)
+        self.agreed = consistency_digest(self.session, self.params.n, self.shared, self.survivors)
+        return self.message(CONSISTENCY, self.session, self.agreed)
 
     def unmask(self, message: bytes) -> bytes:
-        survivors = bitmap(open_message(message, REQUEST, SERVER, self.session), self.params.n)
-        released = b"".join(self.shares[j][40:] if j in survivors else self.shares[j][:40] for j in self.neighbours)
-        return header(RELEASE, self.id, self.session) + released
+        if self.params.malicious:
+            self.check_signatures(open_message(message, SIGNATURES, SERVER, self.session))
+        else:
+            self.survivors = bitmap(open_message(message, REQUEST, SERVER, self.session), self.params.n)
+        released = [self.records[j][1 if j in self.survivors else 0] for j in self.neighbours]
+        return self.message(RELEASE, self.session, b"".join(released))
+
+    def check_signatures(self, body: bytes) -> None:
+        size = (self.params.n + 7) // 8
+        signed = bitmap(body[:size], self.params.n)
+        assert self.position in signed
+        assert signed <= self.survivors
+        signers = [j for j in self.neighbours if j in signed]
+        assert len(signers) >= self.params.t
+        for j, signature in zip(signers, chunks(body[size:], 64), strict=True):
+            one = self.roster.ids[j]
+            authenticated(self.directory[one], header(CONSISTENCY, one, self.session) + self.agreed + signature)
 
 
 # ----------------------------------------------------------------------------------------------------- SPEC "Unmasking"
@@ -398,22 +587,32 @@ def sum_of_round(
     params: Parameters,
     *,
     rosters: Mapping[int, bytes],
+    dealt: Mapping[int, bytes],
     relay: bytes,
     inputs: Mapping[int, bytes],
     request: bytes,
     releases: Mapping[int, bytes],
+    beacon: bytes | None = None,
+    directory: Mapping[int, bytes] | None = None,
 ) -> list[int]:
     """Return the d + 1 words of the sum in the clear, from the messages of the round alone.
 
-    ``rosters`` maps a client's id to the roster that it was sent; ``relay`` and ``request`` are any client's;
-    ``inputs`` and ``releases`` map ids to the survivors' uploads and to the shares of those that answered last.
+    ``rosters`` maps a client's id to the roster that it was sent; ``relay`` and ``request`` (the survivor set) are any
+    client's; ``dealt``, ``inputs`` and ``releases`` map ids to what clients sent.
     """
+    if directory is not None:
+        dealt, inputs, releases = (
+            {one: authenticated(directory[one], message) for one, message in messages.items()}
+            for messages in (dealt, inputs, releases)
+        )
     decoded = {one: Roster.decode(params, message[48:]) for one, message in rosters.items()}
     roster = next(iter(decoded.values()))
     round_identifier, session = next(iter(rosters.values()))[16:48], relay[16:48]
-    assert session == session_id(round_identifier, roster)
+    assert session == session_id(round_identifier, roster, b"" if directory is None else directory_digest(directory))
     position = {one: roster.ids.index(one) for one in rosters}
     graph = {position[one]: own.neighbours_of(position[one]) for one, own in decoded.items()}
+    if beacon is not None:
+        graph = dict(enumerate(beacon_graph(params, session, beacon)))
     shared = bitmap(relay[48 : 48 + (params.n + 7) // 8], params.n)
     survivors = bitmap(open_message(request, REQUEST, SERVER, session), params.n)
     assert survivors == {position[one] for one in inputs}
@@ -423,12 +622,25 @@ def sum_of_round(
         upload = unpack(params, open_message(message, INPUT, one, session))
         words = [word + value for word, value in zip(words, upload, strict=True)]
 
+    rows: dict[tuple[int, int], bytes] = {}  # dealer, recipient
+    for one, message in dealt.items():
+        dealer = position[one]
+        recipients = [j for j in graph[dealer] if j in roster.entries]
+        body = open_message(message, SHARES, one, session)
+        rows |= {(dealer, j): row for j, row in zip(recipients, chunks(body, params.row), strict=True)}
+
     released: dict[int, dict[int, bytes]] = {}  # holder -> owner -> share
     for one, message in releases.items():
         holder = position[one]
         owners = [j for j in graph[holder] if j in shared]
         body = open_message(message, RELEASE, one, session)
-        released[holder] = dict(zip(owners, chunks(body, 40), strict=True))
+        records = dict(zip(owners, chunks(body, params.record), strict=True))
+        for owner, record in records.items():
+            if params.malicious:
+                kind = 1 if owner in survivors else 0
+                committed = rows[owner, holder][params.sealed + 32 * kind :][:32]
+                assert committed == share_commitment(session, owner, holder, kind, record)
+        released[holder] = {owner: record[:40] for owner, record in records.items()}
 
     def take_off(key: bytes, sign: int) -> None:
         stream = key_stream(key, params.d + 1, params.lane)
@@ -438,7 +650,7 @@ def sum_of_round(
         holders = [j for j in graph[i] if j in released][: params.t]
         secret = rebuild([j + 1 for j in holders], [released[j][i] for j in holders])
         if i in survivors:
-            assert commitment(round_identifier, roster.ids[i], secret) == roster.entries[i][64:]
+            assert commitment(round_identifier, roster.ids[i], secret) == roster.entries[i][64:96]
             take_off(own_mask_key(params, secret, session, i), 1)
             continue
         assert public_of(secret) == roster.mask_public(i)

@@ -12,7 +12,7 @@ import pytest
 import reference
 
 from cohort import Cohort, plan
-from secagg import ClientSession, FixedPoint, InputNeeded, RoundParams
+from secagg import BeaconNeeded, ClientSession, FixedPoint, InputNeeded, RoundParams
 
 CONTEXT = b"a model's hash"
 
@@ -48,6 +48,7 @@ def reference_parameters(params: RoundParams) -> reference.Parameters:
         k=params.neighbours,
         t=params.threshold,
         b=params.ring_bits,
+        malicious=params.threat == "malicious-server",
     )
 
 
@@ -59,13 +60,27 @@ def run_both(params, faults, ids, dtype=np.float64):
     vectors = (rng.normal(0, params.encoding.clip, (params.clients, params.dimension))).astype(dtype)
     weights = rng.integers(1, params.max_weight, params.clients, endpoint=True).tolist()
     cohort = Cohort(params, vectors, weights, ids=ids, context=CONTEXT, seed="reference")
+    directory = None if cohort.directory is None else dict(cohort.directory)
     recorders = {one: Recorder(client._randomness) for one, client in cohort.clients.items()}
     for one, recorder in recorders.items():
-        cohort.clients[one] = ClientSession(params, one, context=CONTEXT, randomness=recorder)
-    slow = {one: reference.Client(slow_params, one, CONTEXT, recorders[one].replay) for one in ids}
+        identity = cohort.identities.get(one)
+        cohort.clients[one] = ClientSession(params, one, context=CONTEXT, identity=identity, randomness=recorder)
+    slow = {
+        one: reference.Client(
+            slow_params,
+            one,
+            CONTEXT,
+            recorders[one].replay,
+            signing_seed=cohort.identities[one].key.secret_bytes() if directory else b"",
+            directory=directory,
+        )
+        for one in ids
+    }
     requests, answers = {}, {}
     while (stage := cohort.server.stage) is not None:
         requests[stage], answers[stage] = dict(cohort.server.requests()), {}
+        if cohort.server.beacon_needed:
+            cohort.server.use_beacon(cohort.beacon)
         for one, request in requests[stage].items():
             if faults.get(one) == stage:
                 continue
@@ -74,6 +89,9 @@ def run_both(params, faults, ids, dtype=np.float64):
                 reply = cohort.clients[one].submit(cohort.vectors[one], cohort.weights[one])
                 slow[one].receive_shares(request)
                 expected = slow[one].mask_input(cohort.vectors[one].tolist(), cohort.weights[one])
+            elif isinstance(reply, BeaconNeeded):
+                reply = cohort.clients[one].use_beacon(cohort.beacon)
+                expected = slow[one].share_keys(request, cohort.beacon)
             else:
                 expected = getattr(slow[one], stage)(request)
             assert reply.payload == expected, (one, stage)
@@ -81,13 +99,17 @@ def run_both(params, faults, ids, dtype=np.float64):
             cohort.server.receive(one, reply.payload)
             answers[stage][one] = reply.payload
         cohort.server.advance()
+    announced = requests["check_consistency" if directory else "unmask"]
     words = reference.sum_of_round(
         slow_params,
         rosters=requests["share_keys"],
+        dealt=answers["share_keys"],
         relay=next(iter(requests["masked_input"].values())),
         inputs=answers["masked_input"],
-        request=next(iter(requests["unmask"].values())),
+        request=next(iter(announced.values())),
         releases=answers["unmask"],
+        beacon=cohort.beacon if directory and slow_params.harary else None,
+        directory=directory,
     )
     return words, cohort.server.result
 
@@ -123,6 +145,74 @@ def test_every_client_message_and_the_sum_of_a_sparse_round():
     words, result = run_both(params, faults, list(range(40)))
     assert words == result.words.tolist()
     assert 20 not in result.survivors
+
+
+@pytest.mark.parametrize(
+    "stage", ["nobody", "advertise_keys", "share_keys", "masked_input", "check_consistency", "unmask"]
+)
+def test_every_client_message_and_the_sum_of_a_complete_malicious_round(stage):
+    params = plan(5, dropout=0.2, max_weight=9, threat="malicious-server")
+    ids = [0, 7, 256, 2**40, 2**64 - 2]
+    words, result = run_both(params, {256: stage}, ids)
+    assert words == result.words.tolist()
+    assert result.dropped == ({} if stage == "nobody" else {256: stage})
+
+
+def test_every_client_message_and_the_sum_of_a_sparse_malicious_round_with_a_beacon():
+    params = plan(40, 5, dropout=0.2, corrupt=0.0, protocol="secagg+", max_weight=3, threat="malicious-server")
+    assert params.graph == "harary"
+    faults = {2: "advertise_keys", 11: "share_keys", 20: "masked_input", 30: "check_consistency", 33: "unmask"}
+    words, result = run_both(params, faults, list(range(40)))
+    assert words == result.words.tolist()
+    assert result.dropped == faults
+
+
+def test_a_tie_in_the_beacons_ring_draws_all_keys_again(monkeypatch):
+    from secagg.pairwise import graph
+
+    params = reference_parameters(plan(40, dropout=0.2, protocol="secagg+", threat="malicious-server"))
+    session, beacon = bytes(range(32)), bytes(range(16))
+    plain_stream, plain_keys = graph.stream, reference.key_stream
+
+    def tied(key, count, dtype, first_word=0):
+        words = plain_stream(key, count, dtype, first_word=first_word).copy()
+        if first_word == 0:
+            keys = words.view("<u8")  # whatever the width it was drawn in
+            keys[7] = keys[3]
+        return words
+
+    def tied_keys(key, count, lane):
+        words = plain_keys(key, count, lane)
+        return [*words[:7], words[3], *words[8:]]
+
+    untied = reference.beacon_graph(params, session, beacon)
+    assert graph.beacon_graph(40, params.k, session, beacon).rows.tolist() == untied
+    monkeypatch.setattr(graph, "stream", tied)
+    monkeypatch.setattr(reference, "key_stream", tied_keys)
+    again = reference.beacon_graph(params, session, beacon)
+    assert graph.beacon_graph(40, params.k, session, beacon).rows.tolist() == again != untied
+
+
+@pytest.mark.parametrize(
+    ("clients", "protocol", "dropout", "corrupt"),
+    [
+        (2, "secagg", 0.0, 0.0),
+        (10, "secagg+", 0.1, 0.05),
+        (31, "secagg", 0.1, 0.1),
+        (40, "secagg+", 0.1, 0.05),
+        (40, "secagg+", 0.2, 0.0),
+        (100, "secagg+", 0.05, 0.05),
+        (100, "secagg+", 0.1, 0.2),
+        (60, "secagg+", 0.45, 0.01),
+        (200, "secagg+", 0.1, 0.05),
+    ],
+)
+def test_planned_malicious_parameters_follow_from_the_text(clients, protocol, dropout, corrupt):
+    arguments = {"dropout": dropout, "corrupt": corrupt}
+    params = plan(clients, protocol=protocol, max_weight=9, threat="malicious-server", **arguments)
+    shape = {"n": clients, "d": params.dimension, "clip": 1.0, "bits": 16, "max_weight": 9}
+    planned = reference.plan(**shape, **arguments, plus=protocol == "secagg+", malicious=True)
+    assert planned.encode() == params.encode()
 
 
 @pytest.mark.parametrize(
