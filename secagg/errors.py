@@ -10,7 +10,13 @@ from typing import Any
 
 
 class SecAggError(Exception):
-    """Root of the taxonomy; catch it to catch whatever the library raises on purpose."""
+    """Root of the taxonomy; catch it to catch whatever the library raises on purpose.
+
+    Attributes:
+        stage: the stage of ``secagg.STAGES`` that the session was in when it raised this; None outside sessions.
+    """
+
+    stage: str | None = None
 
 
 class ParameterError(SecAggError, ValueError):
@@ -38,9 +44,9 @@ class PeerFault(SecAggError):
     Attributes:
         client_id: the client at fault, as it stands in the roster.
         reason: what it did, in words.
-        proof: whether third parties can check ``evidence``; else it is a suspicion, which the server or another
-            client may have caused.
-        evidence: the signed bytes that prove it, in the order that SPEC "Blame" gives.
+        proof: whether whoever raises this knows it for certain, by signatures that it checked; else it is a suspicion,
+            which the server or another client may have caused.
+        evidence: signed bytes to show to third parties, where there are any, in the order that SPEC "Blame" gives.
     """
 
     def __init__(self, client_id: int, reason: str, *, proof: bool = False, evidence: tuple[bytes, ...] = ()) -> None:

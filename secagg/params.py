@@ -191,6 +191,15 @@ class RoundParams:
         return self.cohort.survivors
 
     @property
+    def quorum(self) -> int:
+        """How many clients, itself among them, a client of the malicious-server model sees sign its survivor set.
+
+        More than (n + A) / 2: the corrupt sign whatever they like and everybody else once, so no two sets get as many,
+        and all that honest clients release in a session is for one and the same.
+        """
+        return (self.clients + self.corrupt_count) // 2 + 1
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know about the choice, a sentence each; empty where there is nothing to say."""
         if self.protocol == "secagg+" and self.graph == "complete":
@@ -276,6 +285,11 @@ class RoundParams:
 
     def _prove_cohort(self) -> None:
         _check_honest_survivors(self.cohort)
+        if self.threat == "malicious-server" and self.minimum_survivors < self.quorum:
+            raise ParameterError(
+                f"against a malicious server {self.quorum} of {self.clients} clients must vouch for the survivor set, "
+                f"but only {self.minimum_survivors} are sure to be left: lower dropout or corrupt"
+            )
 
     def _prove_sum(self) -> None:
         least = _sum_bits(self.clients, self.max_weight, self.encoding)

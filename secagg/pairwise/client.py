@@ -268,7 +268,6 @@ def mask_input(
         position=state.position,
         shared=state.shared,
         neighbours=state.neighbours,
-        neighbour_ids=state.neighbour_ids,
         shares=state.shares,
     )
     return masked, payload, clipped

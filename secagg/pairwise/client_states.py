@@ -88,20 +88,18 @@ class Masked(Secret):
     position: int
     shared: Members
     neighbours: NDArray[np.uint32]
-    neighbour_ids: NDArray[np.uint64]
     shares: Bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Checked(Secret):
-    """The survivor set is signed; the neighbours' signatures of the same set are awaited (malicious-server model)."""
+    """The survivor set is signed; a quorum's signatures of the same set are awaited (malicious-server model)."""
 
     session_id: bytes
     position: int
     shared: Members
     survivors: Members
     neighbours: NDArray[np.uint32]
-    neighbour_ids: NDArray[np.uint64]
     shares: Bytes
 
 

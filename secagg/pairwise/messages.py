@@ -286,26 +286,26 @@ class Consistency:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RelayedSignatures:
-    """Server to client: who signed the survivor set (U4), and the signatures of the recipient's neighbours among them.
+    """Server to client: who signed the survivor set (U4), and all their signatures; the same for every client.
 
     Attributes:
         signed: bool[n], U4.
-        signatures: uint8[m, 64], of the neighbours in U4, ascending.
+        signatures: uint8[|U4|, 64], in roster order.
     """
 
     signed: Members
     signatures: Bytes
 
     def encode(self) -> bytes:
-        """Return the body: ceil(n/8) + 64 m bytes."""
+        """Return the body: ceil(n/8) + 64 |U4| bytes."""
         return encode_bitmap(self.signed) + self.signatures.tobytes()
 
     @classmethod
-    def decode(cls, body: memoryview, *, clients: int, neighbours: NDArray[np.uint32]) -> RelayedSignatures:
-        """Read a body; how many signatures it holds follows from its bitmap and the recipient's ``neighbours``."""
+    def decode(cls, body: memoryview, *, clients: int) -> RelayedSignatures:
+        """Read a body; how many signatures it holds follows from its bitmap."""
         reader = Reader(body, "relayed signatures")
         signed = decode_bitmap(reader.take(bitmap_bytes(clients)), clients)
-        count = int(signed[neighbours].sum())
+        count = int(signed.sum())
         signatures = np.frombuffer(reader.take(SIGNATURE_BYTES * count), dtype=np.uint8)
         reader.finish()
         return cls(signed=signed, signatures=signatures.reshape(count, SIGNATURE_BYTES))

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from secagg.errors import DecodeError, ServerFault
+from secagg.errors import DecodeError, ServerFault, TooFewClients
 from secagg.identity import Directory
 from secagg.pairwise.client_states import Checked, Masked, Party, Released
-from secagg.pairwise.floors import check_floors, check_neighbours
+from secagg.pairwise.floors import check_floors
 from secagg.pairwise.identifiers import consistency_digest
 from secagg.pairwise.messages import (
     MASK_KEY_SHARE,
@@ -40,7 +40,7 @@ def check_survivor_set(party: Party, state: Masked, request: UnmaskRequest) -> N
 
 
 def check_consistency(party: Party, state: Masked, request: UnmaskRequest) -> tuple[Checked, Consistency]:
-    """Vouch for the survivor set towards the neighbours, so that no two of them can be shown different ones.
+    """Vouch for the survivor set towards all others, so that no two of them can be shown different ones.
 
     Raises:
         ServerFault, TooFewClients: as for ``check_survivor_set``.
@@ -52,7 +52,6 @@ def check_consistency(party: Party, state: Masked, request: UnmaskRequest) -> tu
         shared=state.shared,
         survivors=request.survivors,
         neighbours=state.neighbours,
-        neighbour_ids=state.neighbour_ids,
         shares=state.shares,
     )
     return checked, Consistency(digest=consistency_digest(state.session_id, state.shared, request.survivors))
@@ -71,21 +70,28 @@ def unmask(party: Party, state: Masked, request: UnmaskRequest) -> tuple[Release
 def unmask_consistent(
     party: Party, state: Checked, relayed: RelayedSignatures, directory: Directory
 ) -> tuple[Released, UnmaskShares]:
-    """Release as ``unmask`` does, once t neighbours have signed the very survivor set that this client signed.
+    """Release as ``unmask`` does, once a quorum of the cohort has signed the very sets that this client signed.
+
+    Signatures of neighbours alone would not do: a server that shows two arcs of a sparse graph two sets U2 keeps each
+    neighbourhood in agreement but for the seams.
 
     Raises:
         ServerFault: U4 misses this client or holds one that is not a survivor, or a signature does not fit.
-        TooFewClients: fewer than t neighbours signed.
+        TooFewClients: fewer than the quorum signed.
     """
-    if not relayed.signed[state.position] or (relayed.signed & ~state.survivors).any():
+    signed = relayed.signed
+    if not signed[state.position] or (signed & ~state.survivors).any():
         raise ServerFault("the set of clients that signed misses this one or holds one that did not survive")
-    signed = relayed.signed[state.neighbours]
-    check_neighbours(party.params, int(signed.sum()), "clients that signed the survivor set")
+    if (have := int(signed.sum())) < party.params.quorum:
+        raise TooFewClients(have, party.params.quorum, "clients that signed the survivor set")
+    ids = list(directory)
     body = consistency_digest(state.session_id, state.shared, state.survivors)
-    for client_id, signature in zip(state.neighbour_ids[signed].tolist(), relayed.signatures, strict=True):
+    signers = [(ids[position], row) for row, position in enumerate(np.flatnonzero(signed).tolist())]
+    others = [(client_id, row) for client_id, row in signers if client_id != party.client_id]
+    for client_id, row in others[: party.params.quorum - 1]:
         header = Header(kind=Kind.CONSISTENCY, sender=client_id, session=state.session_id)
         try:
-            directory.check(client_id, header, body, signature.tobytes())
+            directory.check(client_id, header, body, relayed.signatures[row].tobytes())
         except DecodeError:
             raise ServerFault(
                 f"client {client_id}'s relayed signature is not of the survivor set that this client was shown"

@@ -258,7 +258,7 @@ def close_consistency(current: Round, state: CollectingConsistency) -> Collectin
     """Fix U4, the survivors that signed.
 
     Raises:
-        TooFewClients: some client's secrets have fewer than t holders left.
+        TooFewClients: fewer than the quorum signed, or some client's secrets have fewer than t holders left.
     """
     check_enough(current, state)
     clients = current.params.clients
@@ -277,10 +277,9 @@ def close_consistency(current: Round, state: CollectingConsistency) -> Collectin
     )
 
 
-def signatures_for(state: CollectingUnmask, position: int) -> RelayedSignatures:
-    """Return what one client's neighbours in U4 signed."""
-    neighbours = state.graph.neighbours(position)
-    return RelayedSignatures(signed=state.asked, signatures=state.signatures[neighbours[state.asked[neighbours]]])
+def relayed_signatures(state: CollectingUnmask) -> RelayedSignatures:
+    """Return what U4 signed, the same for every client."""
+    return RelayedSignatures(signed=state.asked, signatures=state.signatures[state.asked])
 
 
 def fold_unmask_shares(current: Round, state: CollectingUnmask, position: int, body: memoryview) -> None:
@@ -344,6 +343,8 @@ def check_enough(current: Round, state: Collecting) -> None:
         _check_survivors(params, state.received, "survivors")
         _check_holders(params, state.graph, state.shared, state.received)
     else:
+        if isinstance(state, CollectingConsistency) and (have := int(state.received.sum())) < params.quorum:
+            raise TooFewClients(have, params.quorum, "clients that signed the survivor set")
         _check_holders(params, state.graph, state.shared, state.received)
 
 

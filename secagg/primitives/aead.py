@@ -62,8 +62,8 @@ def seal_state(key: bytes, plaintext: bytes, aad: bytes, randomness: Randomness 
         randomness: gives the salt.
 
     Returns:
-        salt || the sealed pieces of 2**30 bytes and the rest, each ``TAG_BYTES`` longer than its plaintext: the cipher's
-        implementation takes no more than 2**31 bytes at once. The nonce counts them, and the last is marked as such.
+        salt || the sealed pieces of 2**30 bytes and the rest, each ``TAG_BYTES`` longer than its plaintext: the
+        cipher takes no more than 2**31 bytes at once. The nonce counts them, and the last is marked as such.
 
     Raises:
         InputError: ``key`` is not 32 bytes long.

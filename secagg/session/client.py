@@ -40,12 +40,6 @@ from secagg.session.saved import load_client, save_client
 from secagg.wire import HEADER_BYTES, SERVER, Buffer, Header, open_message
 
 MIN_BEACON_BYTES = 16
-_STAGE_OF: Mapping[Kind, str] = {
-    transition.request: transition.stage
-    for table in CLIENT_TRANSITIONS.values()
-    for transition in table.values()
-    if transition.request is not None
-}
 _Message = KeyAdvertisement | EncryptedShares | Consistency | UnmaskShares
 
 
@@ -144,7 +138,7 @@ class ClientSession(Single):
             return self._repeat(kind, request)
         transition = self._transition
         if transition is None or transition.request is not kind:
-            awaited = "nothing more" if transition is None else (transition.request or Kind.MASKED_INPUT).name
+            awaited = "nothing more" if transition is None else getattr(transition.request, "name", "its caller")
             raise ServerFault(f"{kind.name} came where this client awaits {awaited}")
         try:
             return self._step(kind, header, body, request)
@@ -262,7 +256,7 @@ class ClientSession(Single):
         if request != answered:
             raise ServerFault(f"a second, different {kind.name} after one was answered")
         if reply is not None:
-            return Reply(reply, _STAGE_OF[kind])
+            return Reply(reply, self._stage_of(kind))
         if kind is Kind.RELAYED_SHARES and isinstance(self._state, states.Ready):
             return InputNeeded(int(self._state.shared.sum()))
         if kind is Kind.ROSTER and isinstance(self._state, states.Fixed):
@@ -291,7 +285,7 @@ class ClientSession(Single):
                 after, message = release.check_consistency(party, state, announced)
         elif isinstance(state, states.Checked) and identity is not None:
             self._check_session(header, state.session_id)
-            relayed = RelayedSignatures.decode(body, clients=clients, neighbours=state.neighbours)
+            relayed = RelayedSignatures.decode(body, clients=clients)
             after, message = release.unmask_consistent(party, state, relayed, identity.directory)
         else:
             raise ServerFault(f"{kind.name} came where nothing is awaited")
@@ -349,7 +343,11 @@ class ClientSession(Single):
         payload = header.encode() + body + signature
         self._state = after
         self._answers[request_kind] = (request, payload)
-        return Reply(payload, _STAGE_OF[request_kind])
+        return Reply(payload, self._stage_of(request_kind))
+
+    def _stage_of(self, request: Kind) -> str:
+        table = CLIENT_TRANSITIONS[self.params.threat].values()
+        return next(transition.stage for transition in table if transition.request is request)
 
     def _header(self, kind: Kind, session: bytes) -> bytes:
         return Header(kind=kind, sender=self._party.client_id, session=session).encode()

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
-from secagg.errors import LocalProtocolError
+from secagg.errors import LocalProtocolError, SecAggError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,6 +22,11 @@ class Single:
     """A session that one thread may be in, and that refuses to be copied or pickled."""
 
     _lock: threading.Lock
+
+    @property
+    def stage(self) -> str | None:
+        """The stage that the session is in."""
+        raise NotImplementedError
 
     def __copy__(self) -> NoReturn:
         raise TypeError("a session is not copied: a copy could answer a second time; use save() and restore()")
@@ -40,8 +45,12 @@ def exclusive(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S,
     def guarded(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
         if not self._lock.acquire(blocking=False):
             raise LocalProtocolError("another thread is in this session: use it from one thread at a time")
+        stage = self.stage
         try:
             return method(self, *args, **kwargs)
+        except SecAggError as error:
+            error.stage = stage
+            raise
         finally:
             self._lock.release()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import SupportsIndex
+from typing import SupportsIndex, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,8 +155,8 @@ class ServerSession(Single):
             relaying = state
             encode = lambda position: head + steps.relay_for(relaying, position).encode()  # noqa: E731
         elif isinstance(state, states.CollectingUnmask) and self.params.threat == "malicious-server":
-            unmasking = state
-            encode = lambda position: head + steps.signatures_for(unmasking, position).encode()  # noqa: E731
+            signatures = head + steps.relayed_signatures(state).encode()
+            encode = lambda position: signatures  # noqa: E731
         else:
             announcement = head + steps.survivors_request(state).encode()
             encode = lambda position: announcement  # noqa: E731
@@ -194,6 +194,10 @@ class ServerSession(Single):
             self._fold(state, position, body, signature)
         except DecodeError as problem:
             raise PeerFault(client_id, str(problem)) from None
+        except PeerFault as fault:
+            if fault.proof:
+                fault.evidence += (bytes(memoryview(cast(bytes, payload)).cast("B")),)
+            raise
 
     @exclusive
     def use_beacon(self, beacon: bytes) -> None:
@@ -237,8 +241,8 @@ class ServerSession(Single):
 
         Raises:
             TooFewClients: the stage cannot close yet; wait for more replies, or ``abort``.
-            PeerFault: a client's shares rebuild something else than it advertised; a suspicion, since a holder may have
-                released a wrong one.
+            PeerFault: a client's shares rebuild something else than it advertised; when semi-honest, a suspicion,
+                since a holder may have released a wrong one.
             InconsistentSum: the values cannot be a sum of inputs in range.
             LocalProtocolError: the round is done, or was aborted.
             InputError: ``threads`` is not a positive integer.

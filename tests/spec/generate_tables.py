@@ -54,7 +54,7 @@ SENDERS = {
     Kind.MASKED_INPUT: ("client", "ceil((d+1) b / 8)"),
     Kind.UNMASK_REQUEST: ("server, to each of U3", "ceil(n/8)"),
     Kind.CONSISTENCY: ("client (malicious-server model)", "32"),
-    Kind.RELAYED_SIGNATURES: ("server, to each of U4 (malicious-server model)", "ceil(n/8) + 64 \\|N(i) ∩ U4\\|"),
+    Kind.RELAYED_SIGNATURES: ("server, to each of U4 (malicious-server model)", "ceil(n/8) + 64 \\|U4\\|"),
     Kind.UNMASK_SHARES: ("client", "`record` \\|N(i) ∩ U2\\|"),
 }
 

@@ -93,6 +93,10 @@ class Parameters:
         return self.sealed + (128 if self.malicious else 0)
 
     @property
+    def quorum(self) -> int:
+        return (self.n + math.ceil(Fraction(repr(self.corrupt)) * self.n)) // 2 + 1
+
+    @property
     def largest(self) -> int:
         return 2**self.bits - 1
 
@@ -123,6 +127,7 @@ def plan(
     a, gone = (math.ceil(Fraction(repr(rate)) * n) for rate in (corrupt, dropout))
     survivors = n - gone
     assert survivors - a >= 2
+    assert not malicious or survivors >= (n + a) // 2 + 1
     searched = plus and n >= 40 and corrupt + (2 if malicious else 1) * dropout <= 0.9
     sparse = least_sparse_graph(n, a, gone, malicious) if searched else None
     low = (n - 1 + a) // 2 if malicious else a
@@ -573,10 +578,11 @@ class Client:
         signed = bitmap(body[:size], self.params.n)
         assert self.position in signed
         assert signed <= self.survivors
-        signers = [j for j in self.neighbours if j in signed]
-        assert len(signers) >= self.params.t
-        for j, signature in zip(signers, chunks(body[size:], 64), strict=True):
-            one = self.roster.ids[j]
+        quorum = self.params.quorum
+        assert len(signed) >= quorum
+        signatures = dict(zip(sorted(signed), chunks(body[size:], 64), strict=True))
+        for j in sorted(signed - {self.position})[: quorum - 1]:
+            one, signature = self.roster.ids[j], signatures[j]
             authenticated(self.directory[one], header(CONSISTENCY, one, self.session) + self.agreed + signature)
 
 
