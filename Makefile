@@ -4,12 +4,13 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help train test test-slow lint types check bench-client bench-kernels bench-shamir bench-server bench-threat_models clean
+.PHONY: help train test test-slow lint types vectors check bench-client bench-kernels bench-shamir bench-server bench-threat_models clean
 
 help:
 	@echo "make train       set up and train a model across ten simulated hospitals"
 	@echo "make test        set up and pass the tests"
 	@echo "make check       lint, types, tests"
+	@echo "make vectors     write the test vectors anew (ARGS=--check: compare them)"
 	@echo "make test-slow   the tests that take minutes"
 	@echo "make bench-client bench-server bench-kernels bench-shamir   measure"
 
@@ -34,6 +35,9 @@ lint: $(STAMPS)/test
 
 types: $(STAMPS)/test
 	$(BIN)/mypy
+
+vectors: $(STAMPS)/test
+	$(BIN)/python tests/vectors/generate.py $(ARGS)
 
 check: lint types test
 
