@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-from machine import machine_information
 from rich.console import Console
 from rich.table import Table
 
 import secagg
+from hardware import machine_information
 from secagg import ClientSession, FixedPoint, InputNeeded, RoundParams, ServerSession
 from secagg.encoding.ring import lane_dtype
 from secagg.primitives.prg import MASK_KEY_BYTES, MaskKeys, accumulate_blocks

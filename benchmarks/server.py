@@ -16,11 +16,11 @@ import tracemalloc
 from pathlib import Path
 
 import numpy as np
-from machine import machine_information
 from rich.console import Console
 from rich.table import Table
 
 import secagg
+from hardware import machine_information
 from secagg import ClientSession, FixedPoint, InputNeeded, RoundParams, ServerSession
 
 

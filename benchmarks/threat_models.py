@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 import secagg
-from machine import machine_information
+from hardware import machine_information
 from secagg import FixedPoint, RoundParams
 
 MODELS = ("semi-honest", "malicious-server")

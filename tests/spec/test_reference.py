@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import reference
 
+import reference
 from cohort import Cohort, plan
 from secagg import BeaconNeeded, ClientSession, FixedPoint, InputNeeded, RoundParams
 

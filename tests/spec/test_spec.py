@@ -6,9 +6,9 @@ import re
 from itertools import accumulate
 
 import pytest
-from generate_tables import BLOCKS, ROOT, SPEC, shown, updated
 
 from cohort import plan
+from generate_tables import BLOCKS, ROOT, SPEC, shown, updated
 
 TEXT = SPEC.read_text(encoding="utf-8")
 

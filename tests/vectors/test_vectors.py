@@ -11,10 +11,10 @@ import shutil
 import sys
 from pathlib import Path
 
-import generate
 import numpy as np
 import pytest
 
+import generate
 import secagg
 from secagg import (
     BeaconNeeded,

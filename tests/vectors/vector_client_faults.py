@@ -5,6 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import numpy as np
+
+from secagg.identity import commitments_statement
+from secagg.pairwise.identifiers import channel_keys, consistency_digest, share_aad
+from secagg.pairwise.messages import Kind
+from secagg.primitives.aead import seal_once
+from secagg.primitives.agreement import AgreementKey
+from secagg.wire import HEADER_BYTES, Header
 from vector_faults import (
     DEALT,
     ENTRY,
@@ -29,13 +36,6 @@ from vector_faults import (
     use_beacon,
 )
 from vector_rounds import Plan, Round
-
-from secagg.identity import commitments_statement
-from secagg.pairwise.identifiers import channel_keys, consistency_digest, share_aad
-from secagg.pairwise.messages import Kind
-from secagg.primitives.aead import seal_once
-from secagg.primitives.agreement import AgreementKey
-from secagg.wire import HEADER_BYTES, Header
 
 # --------------------------------------------------------------------------- what reaches a client, semi-honest
 

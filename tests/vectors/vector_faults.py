@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from vector_rounds import Round
-
 from secagg.pairwise.messages import Kind
 from secagg.wire import HEADER_BYTES, SERVER, Header
+from vector_rounds import Round
 
 Operation = dict[str, object]
 OK = {"outcome": "ok"}

@@ -6,6 +6,10 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from unittest import mock
 
+from secagg import PeerFault
+from secagg.pairwise.messages import MASK_KEY_SHARE, Kind
+from secagg.primitives import shamir
+from secagg.wire import HEADER_BYTES, Header
 from vector_faults import (
     DEALT,
     INPUT,
@@ -28,11 +32,6 @@ from vector_faults import (
     use_beacon,
 )
 from vector_rounds import Round
-
-from secagg import PeerFault
-from secagg.pairwise.messages import MASK_KEY_SHARE, Kind
-from secagg.primitives import shamir
-from secagg.wire import HEADER_BYTES, Header
 
 # ------------------------------------------------------------------------------------ what reaches the server
 
