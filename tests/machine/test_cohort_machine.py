@@ -201,19 +201,19 @@ def budget(examples, steps, shrink=True):
 
 
 def test_semi_honest_cohorts():
-    run_state_machine_as_test(Network, settings=budget(100, 12))
+    run_state_machine_as_test(Network, settings=budget(30, 12))
 
 
 def test_cohorts_of_a_lying_server():
-    run_state_machine_as_test(LyingServer, settings=budget(120, 12))
+    run_state_machine_as_test(LyingServer, settings=budget(30, 12))
 
 
 def test_sparse_semi_honest_cohorts():
-    run_state_machine_as_test(SparseNetwork, settings=budget(12, 8, shrink=False))
+    run_state_machine_as_test(SparseNetwork, settings=budget(3, 8, shrink=False))
 
 
 def test_sparse_cohorts_of_a_lying_server():
-    run_state_machine_as_test(SparseLyingServer, settings=budget(10, 6, shrink=False))
+    run_state_machine_as_test(SparseLyingServer, settings=budget(3, 6, shrink=False))
 
 
 def campaign(variant, seed):
