@@ -115,13 +115,14 @@ class Front:
 
     def _relay(self, one: int, state: states.Shared) -> bytes:
         session, dealings = state.session_id, self.world.ledger.dealings
-        here = {who: sorted(d.shares) for who, d in dealings if d.session == session and who in self.dealt}
+        dealt = {who: reply for who, reply in self.dealt.items() if reply[16:48] == session}
+        here = {who: sorted(d.shares) for who, d in dealings if d.session == session and who in dealt}
         neighbours = set(state.neighbours.tolist())
         near = sorted(j for j in neighbours & self.view.shared if one in here.get(j, ()))
         far = self.view.shared & _members(state.advertised) - neighbours
         flags = self._flags(far | set(near) | {one})
         starts = {j: HEADER_BYTES + FORMAT.dealt_bytes * here[j].index(one) for j in near}
-        rows = b"".join(self.dealt[j][starts[j] : starts[j] + FORMAT.dealt_bytes] for j in near)
+        rows = b"".join(dealt[j][starts[j] : starts[j] + FORMAT.dealt_bytes] for j in near)
         sealed = np.frombuffer(rows, np.uint8).reshape(-1, FORMAT.dealt_bytes)
         return _message(Kind.RELAYED_SHARES, session, RelayedShares(shared=flags, sealed=sealed).encode())
 

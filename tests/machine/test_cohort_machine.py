@@ -190,9 +190,12 @@ class SparseNetwork(Network):
 
 
 def budget(examples, steps, shrink=True):
-    phases = [Phase.reuse, Phase.generate, *([Phase.shrink] if shrink else [])]
+    phases = [Phase.generate, *([Phase.shrink] if shrink else [])]
     return settings(
         max_examples=examples,
+        # The test command repeats itself; the long runs explore
+        derandomize=examples <= 30,
+        database=None,
         stateful_step_count=steps,
         phases=phases,
         deadline=None,
