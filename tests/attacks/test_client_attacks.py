@@ -36,6 +36,7 @@ from secagg import (
     StaleMessage,
     simulate,
 )
+from secagg.pairwise import commitments
 from secagg.pairwise.messages import FORMATS, Kind
 from secagg.primitives import shamir
 from secagg.wire import HEADER_BYTES
@@ -192,6 +193,23 @@ def test_10_forged_commitments_that_would_frame_a_holder_are_refused_by_it():
             cohort.clients[0].receive(one)
         assert (caught.value.client_id, caught.value.proof) == (1, False)
     cohort.answer(0, request)
+
+
+def test_10_forged_commitments_that_their_dealer_signed_are_refused_too(monkeypatch):
+    """Attack: a dealer signs commitments to shares that it did not deal. Defence: the recipient opens them itself."""
+    cohort = cohort_at("share_keys", parameters("malicious-server"))
+    honest = commitments.commitment
+    for one, request in cohort.server.requests().items():
+        with monkeypatch.context() as patch:
+            if one == 1:
+                patch.setattr(commitments, "commitment", lambda *bound: honest(*bound[:-1], bytes(56)))
+            cohort.server.receive(one, cohort.answer(one, request))
+    cohort.server.advance()
+    for one, request in cohort.server.requests().items():
+        if one != 1:
+            with pytest.raises(PeerFault, match="differs from its dealer's commitment") as caught:
+                cohort.answer(one, request)
+            assert (caught.value.client_id, caught.value.proof) == (1, False)
 
 
 # --------------------------------------------------------------------------------------------- 11: the sum wraps

@@ -237,7 +237,7 @@ def test_05_replay_a_message_under_the_later_rounds_name_is_noticed(threat):
 
 
 def test_05_replay_an_advertisement_of_an_earlier_round_in_a_later_roster_is_noticed():
-    """Attack: the server puts an old entry, whose keys it may know, into a roster. Defence: entries name their round."""
+    """Attack: the server puts an old entry, whose keys it may know, in a roster. Defence: entries name their round."""
     old, cohort = (cohort_at("share_keys", parameters("malicious-server"), seed=seed) for seed in ("earlier", "later"))
     where = entry_at(cohort.params, 3)
     roster = replaced(cohort.server.requests()[0], where, old.server.requests()[0][where])

@@ -128,7 +128,8 @@ class Watched:
                 self.show(answer, cohort.clients[one], cohort.clients[one]._state, cohort.clients[one]._party)
                 self.secrets += secrets_in(cohort.clients[one]._state)
                 if isinstance(answer, InputNeeded):
-                    for bad in (self.vectors[one][:2], self.vectors[one] * np.nan, self.vectors[one].tolist()):
+                    vector = self.vectors[one]
+                    for bad in (vector[:2], np.where([False, False, True], np.nan, vector), vector.tolist()):
                         self.fail(lambda bad=bad, one=one: cohort.clients[one].submit(bad))
                     self.fail(lambda one=one: cohort.clients[one].submit(self.vectors[one], 2))
             for one, _, reply in exchange(cohort):
