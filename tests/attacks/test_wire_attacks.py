@@ -1,4 +1,4 @@
-"""What whoever holds the wire tries: points of low order, moved ciphertexts, sizes that no message has."""
+"""What whoever holds the wire tries: points of low order, moved ciphertexts, impossible sizes, late messages."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from plays import (
     THREATS,
     cohort_at,
     exchange,
+    flipped,
     from_server,
     parameters,
     replaced,
     restored,
     row_at,
     signed,
+    sum_of,
     unmasking,
 )
 from secagg import (
@@ -33,6 +35,7 @@ from secagg import (
     SecAggError,
     ServerFault,
     ServerSession,
+    StaleMessage,
     snapshot,
 )
 from secagg.pairwise.identifiers import channel_keys
@@ -284,3 +287,67 @@ def test_17_hostile_sizes_bitmaps_with_bits_beyond_the_cohort_are_refused(threat
         request = cohort.server.requests()[0]
         beyond = replaced(request, HEADER_BYTES + at, 0xFF)
         bounded(lambda cohort=cohort, beyond=beyond: restored(cohort, 0).receive(beyond), ServerFault)
+
+
+# --------------------------------------------------------------------------------------- 19a: late and double uploads
+
+
+@both_models
+def test_19a_duplicate_uploads_count_once(threat):
+    """Attack: send an upload twice, or a second, different one. Defence: refused; sum and senders change as one."""
+    params = parameters(threat)
+    cohort = cohort_at("masked_input", params)
+    for one, _, reply in exchange(cohort):
+        cohort.server.receive(one, reply)
+        after = cohort.server.save()
+        assert one not in cohort.server.waiting_for
+        for again in (reply, signed(cohort, one, flipped(reply, HEADER_BYTES))):
+            with pytest.raises(StaleMessage, match="in already") as caught:
+                cohort.server.receive(one, again)
+            assert caught.value.client_id == one
+            assert cohort.server.save() == after
+    cohort.server.advance()
+    while cohort.server.stage is not None:
+        cohort.run_stage()
+    assert cohort.server.result.total.tolist() == sum_of(params, range(7))
+
+
+@both_models
+def test_19a_late_uploads_are_not_folded_in(threat):
+    """Attack: hold an upload back until its masks are asked for. Defence: refused once the stage is closed."""
+    params = parameters(threat)
+    cohort = cohort_at("masked_input", params)
+    replies = {one: reply for one, _, reply in exchange(cohort)}
+    late = replies.pop(3)
+    for one, reply in replies.items():
+        cohort.server.receive(one, reply)
+    cohort.server.advance()
+    while True:
+        before = cohort.server.save()
+        with pytest.raises(StaleMessage) as caught:
+            cohort.server.receive(3, late)
+        assert caught.value.client_id == 3
+        assert cohort.server.save() == before
+        if cohort.server.stage is None:
+            break
+        cohort.run_stage()
+    assert cohort.server.result.survivors == (0, 1, 2, 4, 5, 6)
+    assert cohort.server.result.total.tolist() == sum_of(params, (0, 1, 2, 4, 5, 6))
+
+
+@both_models
+def test_19a_late_messages_of_a_client_that_dropped_out_earlier_are_refused(threat):
+    """Attack: come back after having been left out. Defence: only whoever was sent a stage's request may answer it."""
+    params = parameters(threat)
+    cohort = cohort_at("advertise_keys", params)
+    late = cohort.answer(5, cohort.server.requests()[5])
+    cohort.run_stage({5: "advertise_keys"})
+    before = cohort.server.save()
+    with pytest.raises(StaleMessage, match="stage was closed"):
+        cohort.server.receive(5, late)
+    relabelled = signed(cohort, 5, replaced(late, 6, Kind.ENCRYPTED_SHARES))
+    with pytest.raises(StaleMessage, match="dropped out"):
+        cohort.server.receive(5, relabelled)
+    assert cohort.server.save() == before
+    with pytest.raises(ServerFault):
+        cohort.clients[5].receive(cohort.server.requests()[0])
