@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import secagg
+from cheats import signed
 from cohort import Cohort, deterministic, identities, plan
 from secagg import (
     ClientSession,
@@ -300,13 +301,6 @@ def test_every_reply_must_bear_its_senders_signature_of_this_kind(stage):
 # ------------------------------------------------------------------------------------------ 10: blame and recovery
 
 
-def signed(cohort, one, payload):
-    """Sign a changed message as its sender would: a corrupt client's own forgery."""
-    header = Header(kind=payload[6], sender=one, session=bytes(payload[16:48]))
-    body = bytes(payload[HEADER_BYTES:-64])
-    return header.encode() + body + cohort.identities[one].sign(header, body)
-
-
 def test_a_forged_release_is_refused_its_sender_proved_and_the_sum_still_exact():
     params = malicious(8, dropout=0.25)
     cohort = cohort_at("unmask", params)
@@ -316,8 +310,7 @@ def test_a_forged_release_is_refused_its_sender_proved_and_the_sum_still_exact()
     with pytest.raises(PeerFault, match="not the one committed to") as caught:
         cohort.server.receive(2, signed(cohort, 2, forged))
     assert (caught.value.client_id, caught.value.proof) == (2, True)
-    # What third parties need: the dealer's signed commitments, and the release that its holder signed
-    assert [len(piece) for piece in caught.value.evidence] == [128, len(forged)]
+    assert caught.value.evidence.convict(cohort.server.transcript()) == 2
     assert caught.value.stage == "unmask"
     for one in (0, 1, 3, 4, 5, 6):
         cohort.server.receive(one, cohort.answer(one, requests[one]))
