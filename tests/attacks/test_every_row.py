@@ -16,6 +16,7 @@ ROWS = {
     "05": "replay, mask reuse",
     "06": "low-degree or biased graph",
     "07": "tiny cohort",
+    "08": "differencing across rounds",
     "09": "share index 0, duplicate, out of range, not the roster's",
     "10": "forged share",
     "11": "wrap of the sum",

@@ -75,7 +75,7 @@ class LyingServer:
             rows = self.state.sealed[neighbours[present], slots[present]].tobytes()
             upload = self.cohort.answer(one, self.message(Kind.RELAYED_SHARES, encode_bitmap(shared), rows))
             if one in self.arc:
-                unpack_add(np.frombuffer(upload[HEADER_BYTES:-64], np.uint8), total, self.params.ring_bits)
+                unpack_add(np.frombuffer(upload[HEADER_BYTES:-96], np.uint8), total, self.params.ring_bits)
         return total
 
     def collect_signatures(self):
@@ -116,7 +116,7 @@ class LyingServer:
             survivors=flags(self.arc),
             accumulator=total,
             asked=flags(self.arc),
-            signatures=np.zeros((CLIENTS, 64), np.uint8),
+            signed=self.state.signed,
             held=held,
             received=flags(released),
         )

@@ -76,7 +76,7 @@ def test_a_session_in_use_refuses_every_other_call():
 
 @pytest.mark.parametrize(
     "error",
-    [PeerFault(3, "x", proof=True, evidence=(b"y",)), StaleMessage(4, "x"), TooFewClients(1, 2, "x")],
+    [PeerFault(3, "x", proof=True), StaleMessage(4, "x"), TooFewClients(1, 2, "x")],
     ids=lambda error: type(error).__name__,
 )
 def test_errors_do_cross_process_boundaries(error):

@@ -1,0 +1,94 @@
+"""Row 8: two sums over nearly the same clients, subtracted. A session alone sees no earlier round."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cohort import Cohort, plan
+from secagg import ClientSession, DecodeError, FixedPoint, InputError, Release, TooFewClients
+
+EXACT = FixedPoint(clip=127.5, bits=8)
+
+
+def cohort_of(threat, context=b"the model of step 7", earlier=None, seed="first", corrupt=0.0):
+    params = plan(8, 1, threat=threat, encoding=EXACT, dropout=0.25, corrupt=corrupt)
+    codes = np.arange(1, 9)[:, None] * 10
+    cohort = Cohort(params, codes - 127.5, context=context, seed=seed)
+    for one, releases in (earlier or {}).items():
+        cohort.clients[one] = ClientSession(
+            params, one, context=context, identity=cohort.identities.get(one), earlier=releases
+        )
+    return cohort
+
+
+def released(cohort):
+    return {one: [client.release] for one, client in cohort.clients.items() if client.release}
+
+
+@pytest.mark.parametrize("threat", ["semi-honest", "malicious-server"])
+def test_08_differencing_gives_one_value_away_where_earlier_releases_are_not_given(threat):
+    """Attack: sum U and U minus one, in one context. Defence: none without a memory of the first; documented."""
+    first, second = cohort_of(threat), cohort_of(threat, seed="second")
+    difference = first.run().total - second.run({3: "masked_input"}).total
+    assert difference.tolist() == [40]
+
+
+@pytest.mark.parametrize("threat", ["semi-honest", "malicious-server"])
+def test_08_differencing_is_refused_by_clients_that_know_their_earlier_releases(threat):
+    """Attack: the same. Defence: clients that are given their earlier releases refuse a set that differs by one."""
+    first = cohort_of(threat)
+    first.run()
+    second = cohort_of(threat, earlier=released(first), seed="second")
+    with pytest.raises(TooFewClients, match="tell this sum from an earlier one") as caught:
+        second.run({3: "masked_input"})
+    assert (caught.value.have, caught.value.need) == (1, 2)
+
+
+@pytest.mark.parametrize("threat", ["semi-honest", "malicious-server"])
+def test_08_differencing_guard_allows_equal_sets_other_contexts_and_differences_that_hide(threat):
+    """Attack: none in these. Defence: equal sets, other models and two honest apart are let through."""
+    first = cohort_of(threat)
+    first.run()
+    earlier = released(first)
+    cohort_of(threat, earlier=earlier, seed="again").run()
+    cohort_of(threat, earlier=earlier, seed="apart").run({3: "masked_input", 5: "masked_input"})
+    cohort_of(threat, context=b"the model of step 8", earlier=earlier, seed="next").run({3: "masked_input"})
+
+
+def test_08_differencing_guard_counts_the_corrupt_as_known():
+    """Attack: let a corrupt client vanish with the victim. Defence: as many as may be corrupt do not count."""
+    first = cohort_of("semi-honest", corrupt=0.125)
+    first.run()
+    with pytest.raises(TooFewClients) as caught:
+        cohort_of("semi-honest", earlier=released(first), corrupt=0.125).run({3: "masked_input", 5: "masked_input"})
+    assert (caught.value.have, caught.value.need) == (2, 3)
+
+
+def test_08_differencing_guard_survives_a_restart():
+    """Attack: have the client forget by a crash. Defence: the earlier releases are part of its saved state."""
+    first = cohort_of("semi-honest")
+    first.run()
+    second = cohort_of("semi-honest", earlier=released(first), seed="second")
+    for one, client in second.clients.items():
+        second.clients[one] = ClientSession.restore(client.save())
+    with pytest.raises(TooFewClients, match="tell this sum"):
+        second.run({3: "masked_input"})
+    assert all(client.release is None for client in second.clients.values())
+
+
+def test_08_differencing_guard_takes_releases_that_were_kept_as_bytes():
+    """Attack: hand the guard damaged memories. Defence: a release has one encoding; nothing else passes."""
+    cohort = cohort_of("semi-honest")
+    cohort.run({3: "masked_input"})
+    release = cohort.clients[0].release
+    assert release.survivors == (0, 1, 2, 4, 5, 6, 7)
+    assert Release.decode(release.encode()) == release
+    restored = ClientSession.restore(cohort.clients[0].save())
+    assert restored.release == release
+    for bad in (b"", release.encode()[:-1], release.encode() + release.encode()[-8:], bytes(31)):
+        with pytest.raises(DecodeError):
+            Release.decode(bad)
+    for bad in (5, [b"x"], [release, None]):
+        with pytest.raises(InputError, match="earlier"):
+            ClientSession(cohort.params, 0, earlier=bad)
