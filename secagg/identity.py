@@ -27,6 +27,8 @@ class Directory(Mapping[int, bytes]):
     __slots__ = ("_digest", "_keys")
 
     def __init__(self, keys: Mapping[int, bytes]) -> None:
+        if not isinstance(keys, Mapping):
+            raise InputError(f"a directory maps ids to public keys, got {type(keys).__name__}")
         for client_id, public in keys.items():
             if isinstance(client_id, bool) or not hasattr(client_id, "__index__") or not 0 <= int(client_id) < SERVER:
                 raise InputError(f"a directory's ids must be integers in [0, 2**64 - 2], got {client_id!r}")
@@ -89,10 +91,19 @@ class Directory(Mapping[int, bytes]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """A client's own signing key, and the directory that it believes in."""
+    """A client's own signing key, and the directory that it believes in.
+
+    Raises:
+        InputError: they are of other types.
+    """
 
     key: SigningKey
     directory: Directory
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.key, SigningKey) or not isinstance(self.directory, Directory):
+            kinds = f"{type(self.key).__name__} and {type(self.directory).__name__}"
+            raise InputError(f"an identity is a SigningKey and a Directory, got {kinds}")
 
     def sign(self, header: Header, body: bytes | memoryview, *, attached: bytes = b"") -> bytes:
         """Return the signature that stands behind a message: 64 bytes. See ``Directory.check``."""

@@ -154,7 +154,7 @@ def _seconds(axes: Axes, outcome: Outcome) -> None:
         height = 1000 * np.array([record.traffic.seconds.get(stage, 0.0) for record in outcome.secure])
         axes.bar(rounds, height, bottom=floor, color=_STAGE_COLOURS[stage], label=STAGE_NAMES[stage], width=0.8)
         floor += height
-    axes.set(title="Time by stage", xlabel="round", ylabel="ms, all clients in one process")
+    axes.set(title="Time", xlabel="round", ylabel="ms, all clients in one process")
     axes.grid(visible=False, axis="x")
     axes.margins(y=0.05)
     _whole_rounds(axes, outcome)

@@ -206,6 +206,12 @@ def test_directories_refuse_what_is_no_identity():
     for bad in ({0: b"short"}, {0: bytes(32)}, {-1: key}, {2**64 - 1: key}, {"a": key}, {True: key}, {0: 7}):
         with pytest.raises(InputError):
             Directory(bad)
+    for bad in (None, [(0, key)], key):
+        with pytest.raises(InputError, match="maps ids to public keys"):
+            Directory(bad)
+    for bad in ((None, Directory({0: key})), (secagg.SigningKey.generate(), {0: key}), (key, Directory({0: key}))):
+        with pytest.raises(InputError, match="a SigningKey and a Directory"):
+            Identity(key=bad[0], directory=bad[1])
     with pytest.raises(InputError, match="share a key"):
         Directory({0: key, 1: key})
 
