@@ -61,9 +61,11 @@ class Strategy(FedAvg):
         self.mean: np.ndarray | None = None
 
     def configure_fit(self, server_round: int, parameters: Any, client_manager: Any) -> Any:
+        """Ask every client, for nothing: training is not measured."""
         return [(proxy, FitIns(EMPTY, {})) for proxy in self.proxies]
 
     def aggregate_fit(self, server_round: int, results: Any, failures: Any) -> Any:
+        """Take the mean from the first of the replies, into all of which the workflow has put it."""
         self.mean = parameters_to_ndarrays(results[0][1].parameters)[0]
         return None, {}
 
@@ -81,6 +83,7 @@ class MemoryGrid(Grid):
         self.exchanges = 0
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Hand each message to its client; return the answers of those that are still there."""
         messages = list(messages)
         with self.meter.not_the_server():
             self.exchanges += 1
@@ -105,24 +108,15 @@ class MemoryGrid(Grid):
             result = FitRes(Status(Code.OK, ""), parameters, num_examples=1, metrics={})
             return Message(recorddict_compat.fitres_to_recorddict(result, keep_input=False), reply_to=message)
 
-    def set_run(self, run: Any) -> None:
-        raise NotImplementedError
-
-    @property
-    def run(self) -> Any:
-        raise NotImplementedError
-
-    def create_message(self, *args: Any, **kwargs: Any) -> Message:
-        raise NotImplementedError
-
     def get_node_ids(self) -> Iterable[int]:
+        """Return all nodes."""
         return [context.node_id for context in self.contexts]
 
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        raise NotImplementedError
+    def _unused(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError("the workflow sends and receives alone")
 
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        raise NotImplementedError
+    set_run = create_message = push_messages = pull_messages = _unused
+    run = property(_unused)
 
 
 def _over_the_wire(content: RecordDict) -> tuple[RecordDict, int]:
@@ -146,9 +140,7 @@ def run(setting: Setting, vectors: list[np.ndarray], meter: Meter) -> Outcome:
     )
     grid = MemoryGrid(setting, vectors, meter)
     strategy = Strategy(list(grid.get_node_ids()))
-    records = RecordDict(
-        {MAIN_CONFIGS_RECORD: ConfigRecord({Key.CURRENT_ROUND: 1}), MAIN_PARAMS_RECORD: ArrayRecord()}
-    )
+    records = RecordDict({MAIN_CONFIGS_RECORD: ConfigRecord({Key.CURRENT_ROUND: 1}), MAIN_PARAMS_RECORD: ArrayRecord()})
     context = LegacyContext(
         Context(run_id=1, node_id=1, node_config={}, state=records, run_config={}),
         strategy=strategy,
