@@ -38,15 +38,16 @@ def parameters(setting: Setting, threat: str) -> RoundParams:
 
 def run(setting: Setting, vectors: list[np.ndarray], meter: Meter, *, threat: str) -> Outcome:
     """Play a whole round, every message encoded and decoded."""
-    params = parameters(setting, threat)
-    secagg.warmup(params)
+    secagg.warmup(parameters(setting, threat))
     identities, directory = _identities(setting.clients) if threat == "malicious-server" else ({}, None)
+    # Every party proves the parameters itself, so that is counted too
     with meter.server():
+        params = parameters(setting, threat)
         server = ServerSession(params, range(setting.clients), directory=directory)
     clients: dict[int, ClientSession] = {}
     for one in range(setting.clients):
         with meter.client(one):
-            clients[one] = ClientSession(params, one, identity=identities.get(one))
+            clients[one] = ClientSession(parameters(setting, threat), one, identity=identities.get(one))
     beacon = b""
     with meter.server():
         requests = server.requests()

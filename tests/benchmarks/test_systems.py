@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import typer
 
-from benchmarks.systems import plain_numpy, report, run, secagg_sessions
+from benchmarks.systems import comparison, plain_numpy, report, run, secagg_sessions
 from benchmarks.systems.catalogue import PRESETS, SYSTEMS, System
 from benchmarks.systems.comparison import FIGURES, ROOT, compare
 from benchmarks.systems.environments import Missing, python_of
@@ -62,9 +62,10 @@ def test_meter_takes_a_client_out_of_the_server_that_calls_it():
         sum(range(2_000_000))
     assert meter.client_cpu[0] > 0
     assert abs(meter.server_cpu) < meter.client_cpu[0] / 4
+    before = meter.client_cpu[0]
     with meter.client(0), meter.not_the_client(0):
         sum(range(2_000_000))
-    assert meter.client_cpu[0] > 0
+    assert abs(meter.client_cpu[0] - before) < before / 4
 
 
 def test_rows_of_processes_missing_and_unable_systems(tmp_path):
@@ -113,6 +114,30 @@ def test_peer_is_missing_where_there_is_no_package_index(tmp_path, monkeypatch):
     for install, reason in ((True, "cannot install .* ERROR: "), (False, "installs nothing")):
         with pytest.raises(Missing, match=reason):
             python_of(SYSTEMS["flower"], tmp_path, install=install)
+
+
+def test_system_that_summed_other_inputs_is_wrong(tmp_path, monkeypatch):
+    def other_inputs(name, setting, **_):
+        figures = dict.fromkeys(FIGURES, 1.0)
+        return figures | {"system": name, "status": "measured", "reason": "", "inputs_digest": name}
+
+    monkeypatch.setattr(comparison, "run_once", other_inputs)
+    ours, other = compare(PRESETS["quick"], ["secagg", "numpy"], repeats=1, cache=tmp_path, install=False, timeout=1)
+    assert (ours["status"], other["status"], other["reason"]) == ("measured", "wrong", "it was given other inputs")
+    assert "client_ratio" not in other
+
+
+def test_medians_are_taken_over_rounds_in_which_systems_take_turns(tmp_path, monkeypatch):
+    order = []
+
+    def growing(name, setting, **_):
+        order.append(name)
+        return dict.fromkeys(FIGURES, len(order)) | {"system": name, "status": "measured", "inputs_digest": ""}
+
+    monkeypatch.setattr(comparison, "run_once", growing)
+    ours, other = compare(PRESETS["quick"], ["secagg", "numpy"], repeats=3, cache=tmp_path, install=False, timeout=1)
+    assert order == ["secagg", "numpy"] * 3
+    assert (ours["server_cpu_seconds"], other["server_cpu_seconds"], other["client_ratio"]) == (3, 4, 4 / 3)
 
 
 def test_adapter_that_crashes_or_takes_too_long_is_reported(tmp_path, monkeypatch):
