@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,7 +40,7 @@ def main(
     _check_names("preset", preset, PRESETS)
     _check_names("system", system, SYSTEMS)
     console, log = Console(width=180), Console(stderr=True)
-    document = json.loads(reuse.read_text(encoding="utf-8")) if reuse else _new_document()
+    document = json.loads(reuse.read_text(encoding="utf-8")) if reuse else _new_document(preset, system, repeats)
     for name in [] if reuse else preset:
         rows = compare(
             PRESETS[name],
@@ -77,9 +76,12 @@ def main(
     raise typer.Exit(code=1 if failed else 0)
 
 
-def _new_document() -> dict[str, Any]:
-    command = shlex.join(["python", "-m", "benchmarks.systems.run", *sys.argv[1:]])
-    return {"machine": machine_information(), "command": command, "presets": {}}
+def _new_document(presets: list[str], systems: list[str], repeats: int) -> dict[str, Any]:
+    # The command that measures the same again, wherever this run's files went
+    command = ["python", "-m", "benchmarks.systems.run", "--repeats", str(repeats)]
+    for option, names, default in (("--preset", presets, list(DEFAULT_PRESETS)), ("--system", systems, list(SYSTEMS))):
+        command += [] if names == default else [word for name in names for word in (option, name)]
+    return {"machine": machine_information(), "command": shlex.join(command), "presets": {}}
 
 
 def _check_names(kind: str, names: list[str], known: dict[str, Any]) -> None:

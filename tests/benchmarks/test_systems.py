@@ -169,6 +169,8 @@ def test_document_table_and_picture(tmp_path):
     assert ended.value.exit_code == 0
     document = json.loads((tmp_path / "new" / "figures.json").read_text(encoding="utf-8"))
     assert {"machine", "command", "presets"} == set(document)
+    shown = " ".join(f"--system {name}" for name in ("secagg", "numpy", "fate"))
+    assert document["command"] == f"python -m benchmarks.systems.run --repeats 2 --preset quick {shown}"
     measured, _, missing = document["presets"]["quick"]["rows"]
     assert missing["status"] == "missing"
     assert set(FIGURES) <= set(measured)
