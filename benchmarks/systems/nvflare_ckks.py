@@ -23,19 +23,7 @@ CKKS_ERROR = 1e-5
 
 def run(setting: Setting, vectors: list[np.ndarray], meter: Meter) -> Outcome:
     """Clients encrypt; the server adds and scales ciphertexts; every client decrypts the mean."""
-    # Keys are made once, when the federation is provisioned: not part of a round
-    provisioned = tenseal.context(
-        tenseal.SCHEME_TYPE.CKKS,
-        poly_modulus_degree=DEGREE,
-        coeff_mod_bit_sizes=PRIME_BITS,
-        encryption_type=tenseal.ENCRYPTION_TYPE.SYMMETRIC,
-        n_threads=1,
-    )
-    provisioned.generate_relin_keys()
-    provisioned.global_scale = 2**SCALE_BITS
-    secret = provisioned.serialize(save_public_key=True, save_secret_key=True, save_relin_keys=True)
-    public = provisioned.serialize(save_public_key=False, save_secret_key=False, save_relin_keys=True)
-    client_context, server_context = (tenseal.context_from(one, n_threads=1) for one in (secret, public))
+    client_context, server_context = _provision()
     present, total = survivors_of(setting), None
     for one in present:
         with meter.client(one):
@@ -57,6 +45,22 @@ def run(setting: Setting, vectors: list[np.ndarray], meter: Meter) -> Outcome:
         version=f"TenSEAL {version('tenseal')}",
         parameters={"poly_modulus_degree": DEGREE, "coeff_mod_bit_sizes": PRIME_BITS, "scale_bits": SCALE_BITS},
     )
+
+
+def _provision() -> tuple[tenseal.Context, tenseal.Context]:
+    """Make the shared key, as NVFlare does before any round: the clients' context has it, the server's has not."""
+    context = tenseal.context(
+        tenseal.SCHEME_TYPE.CKKS,
+        poly_modulus_degree=DEGREE,
+        coeff_mod_bit_sizes=PRIME_BITS,
+        encryption_type=tenseal.ENCRYPTION_TYPE.SYMMETRIC,
+        n_threads=1,
+    )
+    context.generate_relin_keys()
+    context.global_scale = 2**SCALE_BITS
+    secret = context.serialize(save_public_key=True, save_secret_key=True, save_relin_keys=True)
+    public = context.serialize(save_public_key=False, save_secret_key=False, save_relin_keys=True)
+    return tuple(tenseal.context_from(one, n_threads=1) for one in (secret, public))
 
 
 if __name__ == "__main__":

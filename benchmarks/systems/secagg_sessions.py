@@ -6,6 +6,7 @@ Everything between an update and its sum is counted: quantising, masks, encoding
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from benchmarks.systems.measurement import Meter, Outcome, main, survivors_of
 from secagg import BeaconNeeded, ClientSession, FixedPoint, Identity, InputNeeded, RoundParams, ServerSession
 from secagg.primitives.prg import active_path
 from secagg.primitives.randomness import system_randomness
+
+REPORTED = ("threat", "graph", "neighbours", "threshold", "ring_bits", "corrupt", "dropout")
 
 
 def parameters(setting: Setting, threat: str) -> RoundParams:
@@ -48,6 +51,25 @@ def run(setting: Setting, vectors: list[np.ndarray], meter: Meter, *, threat: st
     for one in range(setting.clients):
         with meter.client(one):
             clients[one] = ClientSession(parameters(setting, threat), one, identity=identities.get(one))
+    _play(setting, server, clients, vectors, meter)
+    with meter.server():
+        total = server.result.mean * server.result.weight
+    return Outcome(
+        total=total,
+        error_bound=len(server.result.survivors) * params.encoding.step,
+        version=secagg.__version__,
+        parameters={name: getattr(params, name) for name in REPORTED} | {"aes_path": active_path()},
+    )
+
+
+def _play(
+    setting: Setting,
+    server: ServerSession,
+    clients: Mapping[int, ClientSession],
+    vectors: list[np.ndarray],
+    meter: Meter,
+) -> None:
+    """Exchange all messages of a round, but for the uploads of the clients that drop out."""
     beacon = b""
     with meter.server():
         requests = server.requests()
@@ -69,23 +91,6 @@ def run(setting: Setting, vectors: list[np.ndarray], meter: Meter, *, threat: st
                 server.receive(one, payload)
         with meter.server():
             requests = server.advance()
-    with meter.server():
-        total = server.result.mean * server.result.weight
-    return Outcome(
-        total=total,
-        error_bound=len(server.result.survivors) * params.encoding.step,
-        version=secagg.__version__,
-        parameters={
-            "threat": params.threat,
-            "graph": params.graph,
-            "neighbours": params.neighbours,
-            "threshold": params.threshold,
-            "ring_bits": params.ring_bits,
-            "corrupt": params.corrupt,
-            "dropout": params.dropout,
-            "aes_path": active_path(),
-        },
-    )
 
 
 def _answer(client: ClientSession, request: bytes, vector: np.ndarray, beacon: bytes) -> bytes:
