@@ -1,0 +1,1 @@
+"""Planning a round before it is built."""
