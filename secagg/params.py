@@ -30,6 +30,7 @@ Graph = Literal["complete", "harary"]
 
 MAX_CLIENTS = 1 << 20
 MAX_DIMENSION = 1 << 32
+MAX_WEIGHT = (1 << 64) - 1
 MAX_RING_BITS = 64
 MAX_CODE_BITS = 32
 MIN_SPARSE_CLIENTS = 40
@@ -62,7 +63,7 @@ class FixedPoint:
         if not (math.isfinite(clip) and clip > 0 and math.isfinite(2 * clip)):
             raise ParameterError(f"clip must be positive and finite, got {self.clip!r}")
         object.__setattr__(self, "clip", clip)
-        object.__setattr__(self, "bits", _integer("bits", self.bits, 1, MAX_CODE_BITS))
+        object.__setattr__(self, "bits", checked_integer("bits", self.bits, 1, MAX_CODE_BITS))
         if not (self.step > 0 and math.isfinite(1 / self.step)):
             raise ParameterError(f"clip {clip!r} is too small for codes of {self.bits} bits")
 
@@ -143,8 +144,8 @@ class RoundParams:
         Raises:
             ParameterError: no safe parameters exist for what was asked; the text says what would have to change.
         """
-        clients = _integer("clients", clients, 1, MAX_CLIENTS)
-        corrupt, dropout = _rate("corrupt", corrupt), _rate("dropout", dropout)
+        clients = checked_integer("clients", clients, 1, MAX_CLIENTS)
+        corrupt, dropout = checked_rate("corrupt", corrupt), checked_rate("dropout", dropout)
         cohort = _cohort(clients, corrupt, dropout)
         _check_honest_survivors(cohort)
         sparse = _sparse_graph(protocol, threat, cohort, corrupt, dropout)
@@ -270,15 +271,15 @@ class RoundParams:
         bounds = {
             "clients": (1, MAX_CLIENTS),
             "dimension": (0, MAX_DIMENSION),
-            "max_weight": (1, (1 << 64) - 1),
+            "max_weight": (1, MAX_WEIGHT),
             "neighbours": (1, MAX_CLIENTS),
             "threshold": (1, MAX_CLIENTS),
             "ring_bits": (1, MAX_RING_BITS),
         }
         for name, (low, high) in bounds.items():
-            object.__setattr__(self, name, _integer(name, getattr(self, name), low, high))
+            object.__setattr__(self, name, checked_integer(name, getattr(self, name), low, high))
         for name in ("corrupt", "dropout"):
-            object.__setattr__(self, name, _rate(name, getattr(self, name)))
+            object.__setattr__(self, name, checked_rate(name, getattr(self, name)))
         for name, choices in (("protocol", Protocol), ("threat", Threat), ("graph", Graph)):
             if not isinstance(getattr(self, name), str) or getattr(self, name) not in get_args(choices):
                 raise ParameterError(f"{name} must be one of {get_args(choices)}, got {getattr(self, name)!r}")
@@ -377,7 +378,7 @@ def _sum_bits(clients: int, max_weight: int, encoding: FixedPoint) -> int:
     """Return the bits of the largest sum that a coordinate, or the weight itself, can reach."""
     if not isinstance(encoding, FixedPoint):
         raise ParameterError(f"encoding must be a FixedPoint, got {type(encoding).__name__}")
-    largest = clients * _integer("max_weight", max_weight, 1, (1 << 64) - 1) * encoding.largest_code
+    largest = clients * checked_integer("max_weight", max_weight, 1, MAX_WEIGHT) * encoding.largest_code
     bits = largest.bit_length()
     if bits > MAX_RING_BITS:
         raise ParameterError(
@@ -387,7 +388,12 @@ def _sum_bits(clients: int, max_weight: int, encoding: FixedPoint) -> int:
     return bits
 
 
-def _integer(name: str, value: object, low: int, high: int) -> int:
+def checked_integer(name: str, value: object, low: int, high: int) -> int:
+    """Return an integer, which may come from any integer type but bool.
+
+    Raises:
+        ParameterError: it is none, or outside [low, high]; the text begins with ``name``.
+    """
     try:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
@@ -408,7 +414,12 @@ def _real(name: str, value: object) -> float:
         raise ParameterError(f"{name} must be a real number, got {value!r}") from None
 
 
-def _rate(name: str, value: object) -> float:
+def checked_rate(name: str, value: object) -> float:
+    """Return a fraction as a float.
+
+    Raises:
+        ParameterError: it is no real number, or outside [0, 1); the text begins with ``name``.
+    """
     rate = _real(name, value)
     if not 0 <= rate < 1:
         raise ParameterError(f"{name} must lie in [0, 1), got {value!r}")

@@ -6,12 +6,14 @@ counted in ``operations``.
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import cast
 
 import numpy as np
 
@@ -43,7 +45,7 @@ from secagg.primitives.prg import BLOCK_WORDS, MASK_KEY_BYTES, MaskKeys, accumul
 from secagg.primitives.randomness import system_randomness
 from secagg.primitives.shamir import LIMBS, SHARE_BYTES, lagrange_weights, reconstruct, reconstruct_without, share
 from secagg.primitives.signature import SigningKey
-from secagg.session.answers import InputNeeded
+from secagg.session.answers import InputNeeded, Reply
 from secagg.session.client import ClientSession
 from secagg.session.server import ServerSession
 from secagg.wire import Header
@@ -180,7 +182,7 @@ def _vectors(seconds: _Stopwatch, ring_bits: int, encoding: FixedPoint) -> dict[
     for operation, count in sizes.items():
         packed = np.zeros(packed_bytes(count, ring_bits), dtype=np.uint8)
         sums = np.zeros(count, dtype=lane_dtype(ring_bits))
-        timed[operation] = seconds(lambda packed=packed, sums=sums: unpack_add(packed, sums, ring_bits)) / count
+        timed[operation] = seconds(functools.partial(unpack_add, packed, sums, ring_bits)) / count
     return timed
 
 
@@ -269,9 +271,9 @@ def _small_round(params: RoundParams, clock: Clock) -> tuple[dict[str, float], d
             request = requests[one]
             asked = clock()
             answer = client.receive(request)
-            payload = client.submit(vector).payload if isinstance(answer, InputNeeded) else answer.payload
+            reply = client.submit(vector) if isinstance(answer, InputNeeded) else cast(Reply, answer)
             at_clients[stage] += clock() - asked
-            server.receive(one, payload)
+            server.receive(one, reply.payload)
         server.advance()
         at_server[stage] = clock() - start - at_clients[stage]
     return at_clients, at_server
