@@ -389,11 +389,7 @@ def _sum_bits(clients: int, max_weight: int, encoding: FixedPoint) -> int:
 
 
 def checked_integer(name: str, value: object, low: int, high: int) -> int:
-    """Return an integer, which may come from any integer type but bool.
-
-    Raises:
-        ParameterError: it is none, or outside [low, high]; the text begins with ``name``.
-    """
+    """Return an integer of any type but bool; raise ParameterError if it is none or lies outside [low, high]."""
     try:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
@@ -415,11 +411,7 @@ def _real(name: str, value: object) -> float:
 
 
 def checked_rate(name: str, value: object) -> float:
-    """Return a fraction as a float.
-
-    Raises:
-        ParameterError: it is no real number, or outside [0, 1); the text begins with ``name``.
-    """
+    """Return a fraction as a float; raise ParameterError if it is no real number or lies outside [0, 1)."""
     rate = _real(name, value)
     if not 0 <= rate < 1:
         raise ParameterError(f"{name} must lie in [0, 1), got {value!r}")

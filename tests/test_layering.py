@@ -25,6 +25,7 @@ LAYERS = [
     ["session"],
     ["simulation"],
     ["readiness"],
+    ["planning"],
     ["training"],
     ["integrations"],
     ["cli", "__main__"],

@@ -11,7 +11,7 @@ from secagg.pairwise.transitions import stages_of
 from secagg.planning.traffic import pairwise_traffic
 
 ENCODING = secagg.FixedPoint(clip=1.0, bits=16)
-SHAPES = {"complete": {"clients": 9, "protocol": "secagg"}, "harary": {"clients": 60, "protocol": "secagg+"}}
+SHAPES = {"complete": {"clients": 9, "protocol": "secagg"}, "harary": {"clients": 44, "protocol": "secagg+"}}
 
 
 def planned(graph: str, threat: str, *, dimension: int = 33, max_weight: int = 5, **overrides) -> secagg.RoundParams:
@@ -19,7 +19,7 @@ def planned(graph: str, threat: str, *, dimension: int = 33, max_weight: int = 5
         dimension=dimension,
         encoding=ENCODING,
         max_weight=max_weight,
-        dropout=0.2,
+        dropout=0.1,
         corrupt=0.05,
         threat=threat,
         **(SHAPES[graph] | overrides),
@@ -30,7 +30,7 @@ def planned(graph: str, threat: str, *, dimension: int = 33, max_weight: int = 5
 
 @pytest.mark.parametrize("threat", ["semi-honest", "malicious-server"])
 @pytest.mark.parametrize("graph", SHAPES)
-@pytest.mark.parametrize("dropped", [0, 1, None], ids=["nobody", "one", "as-planned"])
+@pytest.mark.parametrize("dropped", [0, None], ids=["nobody", "as-planned"])
 def test_planned_bytes_are_those_of_a_real_round(graph, threat, dropped):
     params = planned(graph, threat)
     dropped = params.dropout_count if dropped is None else dropped
