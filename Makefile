@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help train test test-slow lint types vectors check bench-client bench-kernels bench-shamir bench-server bench-threat_models clean
+.PHONY: help train test test-slow lint types vectors check bench-client bench-kernels bench-plan bench-shamir bench-server bench-threat_models clean
 
 help:
 	@echo "make train       set up and train a model across ten simulated hospitals"
@@ -12,7 +12,7 @@ help:
 	@echo "make check       lint, types, tests"
 	@echo "make vectors     write the test vectors anew (ARGS=--check: compare them)"
 	@echo "make test-slow   the tests that take minutes"
-	@echo "make bench-client bench-server bench-kernels bench-shamir   measure"
+	@echo "make bench-client bench-server bench-kernels bench-shamir bench-plan   measure"
 
 # Each target installs the extra that it needs, once: a stamp file says that it has
 $(STAMPS)/%: pyproject.toml
@@ -41,7 +41,7 @@ vectors: $(STAMPS)/test
 
 check: lint types test
 
-bench-client bench-kernels bench-shamir bench-server bench-threat_models: bench-%: $(STAMPS)/bench
+bench-client bench-kernels bench-plan bench-shamir bench-server bench-threat_models: bench-%: $(STAMPS)/bench
 	$(BIN)/python benchmarks/$*.py $(ARGS)
 
 clean:
