@@ -31,9 +31,9 @@ def client_bytes(params: RoundParams, traffic: Traffic) -> int:
     sharing = 4 * stages["share_keys"].down + 3 * stages["share_keys"].up
     if params.threat == "malicious-server" and params.graph == "harary":
         sharing += _DRAWING_BYTES * n * k  # from the beacon every client draws the whole graph
-    block = BLOCK_WORDS * (lane + ROUNDING_DTYPE.itemsize)
-    masking = 2 * stages["masked_input"].down + (2 * form.release_bytes + _MASK_BYTES) * k + block
-    masking += 2 * stages["masked_input"].up  # as it is packed, and as it leaves
+    upload, block = stages["masked_input"].up, BLOCK_WORDS * (lane + ROUNDING_DTYPE.itemsize)
+    masking = 2 * stages["masked_input"].down + (2 * form.release_bytes + _MASK_BYTES) * k
+    masking += upload + max(block, upload)  # packed block by block, then copied as it leaves
     return FLOAT_BYTES * params.dimension + max(sharing, masking)
 
 
@@ -47,5 +47,6 @@ def server_bytes(params: RoundParams) -> int:
     # Commitments are needed until the last release; without them what was dealt is gone once it is relayed
     kept = dealt if params.threat == "malicious-server" else 0
     together = min(n, SECRETS_AT_ONCE) if params.graph == "complete" else 1
-    rebuilding = max(4 * SHARE_BYTES * params.threshold * together, _MASK_BYTES * MASKS_AT_ONCE)
+    masks = min(MASKS_AT_ONCE, params.minimum_survivors + params.dropout_count * k)
+    rebuilding = max(4 * SHARE_BYTES * params.threshold * together, _MASK_BYTES * masks)
     return roster + max(dealt + drawing, collecting, kept + graph + held + 2 * words + rebuilding)
