@@ -5,10 +5,11 @@ STAMPS := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # What `make bench` runs; QUICK=1 keeps each to seconds
-BENCHMARKS := kernels shamir client server threat_models systems
+BENCHMARKS := kernels shamir client server scaling plan threat_models systems
 QUICK_kernels := --rounds 3
 QUICK_client := --clients 60 --dimension 10000 --repeats 3
 QUICK_server := --clients 20 60 --dimension 10000
+QUICK_scaling := --quick
 QUICK_threat_models := --clients 20 --dimension 10000
 QUICK_systems := --preset quick --repeats 1 --installed-only
 
@@ -52,7 +53,7 @@ check: lint types test
 
 bench: $(BENCHMARKS:%=bench-%)
 
-bench-client bench-kernels bench-shamir bench-server bench-threat_models: bench-%: $(STAMPS)/bench
+$(filter-out bench-systems,$(BENCHMARKS:%=bench-%)): bench-%: $(STAMPS)/bench
 	$(BIN)/python benchmarks/$*.py $(if $(QUICK),$(QUICK_$*)) $(ARGS)
 
 bench-systems: $(STAMPS)/bench
