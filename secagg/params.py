@@ -6,12 +6,12 @@ Source: SPEC "Parameters"; the sparse graph's rule is in ``graph_parameters``.
 from __future__ import annotations
 
 import math
-import operator
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, get_args
 
+from secagg.arguments import checked_integer, checked_rate, checked_real
 from secagg.errors import DecodeError, ParameterError
 from secagg.graph_parameters import (
     MAX_RATE_SUM,
@@ -30,6 +30,7 @@ Graph = Literal["complete", "harary"]
 
 MAX_CLIENTS = 1 << 20
 MAX_DIMENSION = 1 << 32
+MAX_WEIGHT = (1 << 64) - 1
 MAX_RING_BITS = 64
 MAX_CODE_BITS = 32
 MIN_SPARSE_CLIENTS = 40
@@ -58,11 +59,11 @@ class FixedPoint:
     bits: int
 
     def __post_init__(self) -> None:
-        clip = _real("clip", self.clip)
+        clip = checked_real("clip", self.clip)
         if not (math.isfinite(clip) and clip > 0 and math.isfinite(2 * clip)):
             raise ParameterError(f"clip must be positive and finite, got {self.clip!r}")
         object.__setattr__(self, "clip", clip)
-        object.__setattr__(self, "bits", _integer("bits", self.bits, 1, MAX_CODE_BITS))
+        object.__setattr__(self, "bits", checked_integer("bits", self.bits, 1, MAX_CODE_BITS))
         if not (self.step > 0 and math.isfinite(1 / self.step)):
             raise ParameterError(f"clip {clip!r} is too small for codes of {self.bits} bits")
 
@@ -143,8 +144,8 @@ class RoundParams:
         Raises:
             ParameterError: no safe parameters exist for what was asked; the text says what would have to change.
         """
-        clients = _integer("clients", clients, 1, MAX_CLIENTS)
-        corrupt, dropout = _rate("corrupt", corrupt), _rate("dropout", dropout)
+        clients = checked_integer("clients", clients, 1, MAX_CLIENTS)
+        corrupt, dropout = checked_rate("corrupt", corrupt), checked_rate("dropout", dropout)
         cohort = _cohort(clients, corrupt, dropout)
         _check_honest_survivors(cohort)
         sparse = _sparse_graph(protocol, threat, cohort, corrupt, dropout)
@@ -270,15 +271,15 @@ class RoundParams:
         bounds = {
             "clients": (1, MAX_CLIENTS),
             "dimension": (0, MAX_DIMENSION),
-            "max_weight": (1, (1 << 64) - 1),
+            "max_weight": (1, MAX_WEIGHT),
             "neighbours": (1, MAX_CLIENTS),
             "threshold": (1, MAX_CLIENTS),
             "ring_bits": (1, MAX_RING_BITS),
         }
         for name, (low, high) in bounds.items():
-            object.__setattr__(self, name, _integer(name, getattr(self, name), low, high))
+            object.__setattr__(self, name, checked_integer(name, getattr(self, name), low, high))
         for name in ("corrupt", "dropout"):
-            object.__setattr__(self, name, _rate(name, getattr(self, name)))
+            object.__setattr__(self, name, checked_rate(name, getattr(self, name)))
         for name, choices in (("protocol", Protocol), ("threat", Threat), ("graph", Graph)):
             if not isinstance(getattr(self, name), str) or getattr(self, name) not in get_args(choices):
                 raise ParameterError(f"{name} must be one of {get_args(choices)}, got {getattr(self, name)!r}")
@@ -382,7 +383,7 @@ def _sum_bits(clients: int, max_weight: int, encoding: FixedPoint) -> int:
     """Return the bits of the largest sum that a coordinate, or the weight itself, can reach."""
     if not isinstance(encoding, FixedPoint):
         raise ParameterError(f"encoding must be a FixedPoint, got {type(encoding).__name__}")
-    largest = clients * _integer("max_weight", max_weight, 1, (1 << 64) - 1) * encoding.largest_code
+    largest = clients * checked_integer("max_weight", max_weight, 1, MAX_WEIGHT) * encoding.largest_code
     bits = largest.bit_length()
     if bits > MAX_RING_BITS:
         raise ParameterError(
@@ -390,31 +391,3 @@ def _sum_bits(clients: int, max_weight: int, encoding: FixedPoint) -> int:
             f"the widest has {MAX_RING_BITS}: lower bits or max_weight (weights may be scaled down before the round)"
         )
     return bits
-
-
-def _integer(name: str, value: object, low: int, high: int) -> int:
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise ParameterError(f"{name} must be an integer, got {type(value).__name__}") from None
-    if isinstance(value, bool):
-        raise ParameterError(f"{name} must be an integer, got bool")
-    if not low <= number <= high:
-        raise ParameterError(f"{name} must lie in [{low}, {high}], got {number}")
-    return int(number)
-
-
-def _real(name: str, value: object) -> float:
-    if isinstance(value, bool) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):
-        raise ParameterError(f"{name} must be a real number, got {type(value).__name__}")
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        raise ParameterError(f"{name} must be a real number, got {value!r}") from None
-
-
-def _rate(name: str, value: object) -> float:
-    rate = _real(name, value)
-    if not 0 <= rate < 1:
-        raise ParameterError(f"{name} must lie in [0, 1), got {value!r}")
-    return rate + 0.0  # minus zero is zero, so that equal parameters encode equally

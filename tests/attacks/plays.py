@@ -83,7 +83,7 @@ def signatures_message(cohort: Cohort, replies: Mapping[int, bytes]) -> bytes:
 
 
 def signed(cohort: Cohort, one: int, payload: bytes) -> bytes:
-    """Sign a changed message as its sender would, where messages are signed: a corrupt client's own forgery."""
+    """Sign a changed message as its sender would, where messages are signed."""
     return cheats.signed(cohort, one, payload) if cohort.identities else bytes(payload)
 
 

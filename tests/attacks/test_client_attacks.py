@@ -105,7 +105,7 @@ def test_10_forged_release_is_refused_its_sender_proved_and_the_sum_still_exact(
     with pytest.raises(PeerFault, match="not the one committed to") as caught:
         cohort.server.receive(2, signed(cohort, 2, flipped(replies[2], HEADER_BYTES)))
     assert (caught.value.client_id, caught.value.proof, caught.value.stage) == (2, True, "unmask")
-    assert caught.value.evidence
+    assert caught.value.evidence.convict(cohort.server.transcript()) == 2
     for one in (0, 1, 3, 4, 5, 6):
         cohort.server.receive(one, replies[one])
     cohort.server.advance()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cohort import Cohort, plan
-from secagg import ClientSession, DecodeError, InputError, InputNeeded, ServerFault, ServerSession
+from secagg import ClientSession, DecodeError, InputError, InputNeeded, Release, ServerFault, ServerSession
 
 KEY = bytes(range(32))
 
@@ -126,3 +126,20 @@ def test_any_damage_to_a_saved_state_is_noticed(data):
     saved[at] ^= data.draw(st.integers(1, 255))
     with pytest.raises(DecodeError):
         ClientSession.restore(bytes(saved))
+
+
+def test_a_release_is_kept_as_bytes():
+    cohort = Cohort(plan(8, 1, dropout=0.25), np.zeros((8, 1)))
+    assert cohort.clients[0].release is None
+    cohort.run({3: "masked_input"})
+    release = cohort.clients[0].release
+    assert release.survivors == (0, 1, 2, 4, 5, 6, 7)
+    assert Release.decode(release.encode()) == release
+    restored = ClientSession.restore(cohort.clients[0].save())
+    assert restored.release == release
+    for bad in (b"", release.encode()[:-1], release.encode() + release.encode()[-8:], bytes(31)):
+        with pytest.raises(DecodeError):
+            Release.decode(bad)
+    for bad in (5, [b"x"], [release, None]):
+        with pytest.raises(InputError, match="earlier"):
+            ClientSession(cohort.params, 0, earlier=bad)
