@@ -82,7 +82,7 @@ def test_08_differencing_over_four_rounds_passes_a_guard_that_compares_pairs(thr
     """Attack: X, X+a+b, X+b+c, X+a+c give a, b and c, all two apart. Defence: none but fixed cohorts; documented."""
     params = plan(12, 1, threat=threat, encoding=EXACT, dropout=0.25)
     codes = np.arange(1, 13)[:, None] * 10
-    earlier: dict[int, list[Release]] = {one: [] for one in range(12)}
+    earlier = {one: [] for one in range(12)}
     sums = {}
     for gone in ((0, 1, 2), (2,), (0,), (1,)):
         cohort = Cohort(params, codes - 127.5, seed=f"without {gone}")
