@@ -19,7 +19,7 @@ STAGE_NAMES: Mapping[str, str] = {
     "advertise_keys": "advertise",
     "share_keys": "share",
     "masked_input": "input",
-    "check_consistency": "consistency",
+    "check_consistency": "check",
     "unmask": "unmask",
 }
 """Short names of the stages."""

@@ -42,7 +42,7 @@ def server_bytes(params: RoundParams) -> int:
     n, k, form = params.clients, params.neighbours, FORMATS[params.threat]
     words = (params.dimension + 1) * int(lane_dtype(params.ring_bits).itemsize)
     graph, drawing = (_GRAPH_BYTES * n * k, _DRAWING_BYTES * n * k) if params.graph == "harary" else (0, 0)
-    dealt, held, roster = form.dealt_bytes * n * k, SHARE_BYTES * n * k, 2 * form.entry_bytes * n
+    dealt, held, roster = form.dealt_bytes * n * k, form.release_bytes * n * k, 2 * form.entry_bytes * n
     collecting = words + dealt + graph + max(held, packed_bytes(params.dimension + 1, params.ring_bits))
     # Commitments are needed until the last release; without them what was dealt is gone once it is relayed
     kept = dealt if params.threat == "malicious-server" else 0

@@ -97,7 +97,7 @@ def client_work(params: RoundParams, traffic: Traffic) -> Work:
     parts: dict[str, list[Counts]] = {
         "advertise_keys": [{Operation.KEY_PAIR: 2, Operation.COMMIT: 1}],
         "share_keys": [_deal(params, stages["share_keys"])],
-        "masked_input": [_open(params), _mask(params, stages["masked_input"])],
+        "masked_input": [_open(params, stages["masked_input"]), _mask(params, stages["masked_input"])],
         "unmask": [{Operation.ROW: params.neighbours}],
     }
     if malicious:
@@ -126,11 +126,14 @@ def server_work(params: RoundParams, traffic: Traffic) -> Work:
         "share_keys": [{Operation.ROW: n * k}],
         "masked_input": [{Operation.ROW: n * k}, _fold(params, stages["masked_input"])],
         "check_consistency": [],
-        "unmask": [{Operation.ROW: 2 * survivors * k}, _rebuild(params, survivors), _unmask(params, survivors)],
+        "unmask": [{Operation.ROW: 2 * survivors * k}, _rebuild(params), _unmask(params, survivors)],
     }
     if draws:
         parts["share_keys" if malicious else "advertise_keys"].append({Operation.EDGE: n * k})
     if malicious:
+        # Each upload names the relayed shares that it was masked for, which are gathered and hashed to compare
+        again: Counts = {Operation.ROW: survivors * k, Operation.HASH_BYTE: survivors * stages["masked_input"].down}
+        parts["masked_input"].append(again)
         parts["unmask"].append({Operation.COMMIT: survivors * k})
     for stage in stages_of(params.threat):
         parts[stage].append(_exchange(params, stages[stage]))
@@ -158,10 +161,10 @@ def _deal(params: RoundParams, stage: StageTraffic) -> Counts:
     return counts
 
 
-def _open(params: RoundParams) -> Counts:
+def _open(params: RoundParams, stage: StageTraffic) -> Counts:
     k = params.neighbours
     if params.threat == "malicious-server":
-        return {Operation.SEAL: k, Operation.VERIFY: k, Operation.COMMIT: 2 * k}
+        return {Operation.SEAL: k, Operation.VERIFY: k, Operation.COMMIT: 2 * k, Operation.HASH_BYTE: stage.down}
     return {Operation.SEAL: k}
 
 
@@ -204,7 +207,7 @@ def _fold(params: RoundParams, stage: StageTraffic) -> Counts:
     }
 
 
-def _rebuild(params: RoundParams, survivors: int) -> Counts:
+def _rebuild(params: RoundParams) -> Counts:
     """One secret of everybody. In the complete graph batches of secrets share their holders, and so their weights."""
     n, t = params.clients, params.threshold
     if params.graph == "complete":

@@ -27,7 +27,7 @@ def test_a_table_has_a_column_for_each_protocol_and_model():
     assert lines["k, neighbours"] == ["99", "16", "99", "26"]
     assert lines["exchanges"] == ["4", "4", "5", "5"]
     assert "client CPU" not in lines
-    assert "consistency, up" in done.stdout
+    assert "check, up" in done.stdout
 
 
 def test_timing_adds_cpu_lines(monkeypatch):
