@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help train test test-slow lint types vectors check bench-client bench-kernels bench-shamir bench-server bench-threat_models clean
+.PHONY: help train test test-slow mutation lint types vectors check bench-client bench-kernels bench-shamir bench-server bench-threat_models clean
 
 help:
 	@echo "make train       set up and train a model across ten simulated hospitals"
@@ -12,6 +12,7 @@ help:
 	@echo "make check       lint, types, tests"
 	@echo "make vectors     write the test vectors anew (ARGS=--check: compare them)"
 	@echo "make test-slow   the tests that take minutes"
+	@echo "make mutation    change the library in one place at a time; list the changes that no test notices (ARGS=params: one module)"
 	@echo "make bench-client bench-server bench-kernels bench-shamir   measure"
 
 # Each target installs the extra that it needs, once: a stamp file says that it has
@@ -28,6 +29,9 @@ test: $(STAMPS)/test
 
 test-slow: $(STAMPS)/test
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+mutation: $(STAMPS)/test $(STAMPS)/mutation
+	$(BIN)/python tests/mutation/run.py $(ARGS)
 
 lint: $(STAMPS)/test
 	$(BIN)/ruff check .

@@ -30,6 +30,7 @@ Graph = Literal["complete", "harary"]
 
 MAX_CLIENTS = 1 << 20
 MAX_DIMENSION = 1 << 32
+MAX_WEIGHT = (1 << 64) - 1
 MAX_RING_BITS = 64
 MAX_CODE_BITS = 32
 MIN_SPARSE_CLIENTS = 40
@@ -59,7 +60,7 @@ class FixedPoint:
 
     def __post_init__(self) -> None:
         clip = _real("clip", self.clip)
-        if not (math.isfinite(clip) and clip > 0 and math.isfinite(2 * clip)):
+        if not (clip > 0 and math.isfinite(2 * clip)):
             raise ParameterError(f"clip must be positive and finite, got {self.clip!r}")
         object.__setattr__(self, "clip", clip)
         object.__setattr__(self, "bits", _integer("bits", self.bits, 1, MAX_CODE_BITS))
@@ -145,6 +146,8 @@ class RoundParams:
         """
         clients = _integer("clients", clients, 1, MAX_CLIENTS)
         corrupt, dropout = _rate("corrupt", corrupt), _rate("dropout", dropout)
+        _check_choice("protocol", protocol, get_args(Protocol))
+        _check_choice("threat", threat, get_args(Threat))
         cohort = _cohort(clients, corrupt, dropout)
         _check_honest_survivors(cohort)
         sparse = _sparse_graph(protocol, threat, cohort, corrupt, dropout)
@@ -270,7 +273,7 @@ class RoundParams:
         bounds = {
             "clients": (1, MAX_CLIENTS),
             "dimension": (0, MAX_DIMENSION),
-            "max_weight": (1, (1 << 64) - 1),
+            "max_weight": (1, MAX_WEIGHT),
             "neighbours": (1, MAX_CLIENTS),
             "threshold": (1, MAX_CLIENTS),
             "ring_bits": (1, MAX_RING_BITS),
@@ -280,8 +283,7 @@ class RoundParams:
         for name in ("corrupt", "dropout"):
             object.__setattr__(self, name, _rate(name, getattr(self, name)))
         for name, choices in (("protocol", Protocol), ("threat", Threat), ("graph", Graph)):
-            if not isinstance(getattr(self, name), str) or getattr(self, name) not in get_args(choices):
-                raise ParameterError(f"{name} must be one of {get_args(choices)}, got {getattr(self, name)!r}")
+            _check_choice(name, getattr(self, name), get_args(choices))
 
     def _prove_cohort(self) -> None:
         _check_honest_survivors(self.cohort)
@@ -365,7 +367,7 @@ def _sparse_graph(
     protocol: Protocol, threat: Threat, cohort: Cohort, corrupt: float, dropout: float
 ) -> tuple[int, int] | None:
     malicious = threat == "malicious-server"
-    if not isinstance(protocol, str) or protocol != "secagg+" or cohort.clients < MIN_SPARSE_CLIENTS:
+    if protocol != "secagg+" or cohort.clients < MIN_SPARSE_CLIENTS:
         return None
     if corrupt + (2 if malicious else 1) * dropout > MAX_RATE_SUM:
         return None
@@ -377,7 +379,7 @@ def _sum_bits(clients: int, max_weight: int, encoding: FixedPoint) -> int:
     """Return the bits of the largest sum that a coordinate, or the weight itself, can reach."""
     if not isinstance(encoding, FixedPoint):
         raise ParameterError(f"encoding must be a FixedPoint, got {type(encoding).__name__}")
-    largest = clients * _integer("max_weight", max_weight, 1, (1 << 64) - 1) * encoding.largest_code
+    largest = clients * _integer("max_weight", max_weight, 1, MAX_WEIGHT) * encoding.largest_code
     bits = largest.bit_length()
     if bits > MAX_RING_BITS:
         raise ParameterError(
@@ -397,6 +399,12 @@ def _integer(name: str, value: object, low: int, high: int) -> int:
     if not low <= number <= high:
         raise ParameterError(f"{name} must lie in [{low}, {high}], got {number}")
     return int(number)
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    # The type first: an array compares to no one truth value
+    if not isinstance(value, str) or value not in choices:
+        raise ParameterError(f"{name} must be one of {choices}, got {value!r}")
 
 
 def _real(name: str, value: object) -> float:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secagg.errors import DecodeError, InputError, LocalProtocolError
-from secagg.primitives.agreement import AgreementKey, is_low_order
+from secagg.primitives.agreement import AgreementKey, is_canonical, is_low_order
 
 # RFC 7748, section 6.1.
 ALICE = "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a"
@@ -76,6 +76,12 @@ def test_low_order_is_refused(u: int, high_bit: int) -> None:
     assert is_low_order(public)
     with pytest.raises(DecodeError, match="low order"):
         AgreementKey.generate().exchange(public)
+
+
+def test_only_the_least_encoding_of_a_point_is_canonical() -> None:
+    p = (1 << 255) - 19
+    for u, canonical in ((0, True), (p - 1, True), (p, False), (p + 1, False), (9 | 1 << 255, False)):
+        assert is_canonical(u.to_bytes(32, "little")) == canonical
 
 
 @given(keys, keys)
