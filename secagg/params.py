@@ -268,8 +268,6 @@ class RoundParams:
         return params
 
     def _check_ranges(self) -> None:
-        if not isinstance(self.encoding, FixedPoint):
-            raise ParameterError(f"encoding must be a FixedPoint, got {type(self.encoding).__name__}")
         bounds = {
             "clients": (1, MAX_CLIENTS),
             "dimension": (0, MAX_DIMENSION),

@@ -6,15 +6,20 @@ itself and the tests are loaded in each child, so that every name in them is bou
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
 import resource
+import shlex
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from enum import Enum
@@ -25,7 +30,9 @@ from typing import Any
 import pytest
 
 _MEMORY_BYTES = 8 << 30
-_QUIET = ("-x", "-q", "-p", "no:cacheprovider", "--disable-warnings")
+_QUIET = ("-x", "-q", "--disable-warnings", "-p", "no:cacheprovider")
+# Neither asserts rewritten nor garbage collected: both only serve who reads of the failures
+_FAST = ("--assert=plain", "-p", "no:unraisableexception", "-p", "no:threadexception")
 _LOADED_ONCE = (
     "hypothesis.extra.numpy",
     "hypothesis.stateful",
@@ -74,6 +81,9 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 def load_once() -> None:
     """Load what all children share, and compile the kernels; forget the rest of the library again."""
+    # Compiled files of the library and its tests, for these processes alone
+    sys.dont_write_bytecode, sys.pycache_prefix = False, tempfile.mkdtemp(prefix="secagg-mutation-")
+    atexit.register(shutil.rmtree, sys.pycache_prefix, ignore_errors=True)
     for name in _LOADED_ONCE:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
@@ -81,6 +91,8 @@ def load_once() -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "secagg"]:
         if not name.startswith("secagg.kernels"):
             del sys.modules[name]
+    gc.collect()
+    gc.freeze()
 
 
 def start(root: Path, path: str, source: str, tests: tuple[str, ...], limit: float, show: bool = False) -> Running:
@@ -98,9 +110,31 @@ def start(root: Path, path: str, source: str, tests: tuple[str, ...], limit: flo
                 os.dup2(silence, stream)
         name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         sys.meta_path.insert(0, _Finder(name, root / path, source))
-        code = int(pytest.main([*_QUIET, *tests]))
+        gc.disable()
+        code = _run_files(tests, show)
     finally:
         os._exit(code)
+
+
+class _EndAtFailure:
+    """End the process with the first failure: nothing is left to clear up."""
+
+    @staticmethod
+    def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+        if report.failed:
+            os._exit(1)
+
+
+def _run_files(tests: tuple[str, ...], show: bool) -> int:
+    # One after the other, so that a mutant which the first kills never loads the next
+    for file in tests:
+        if show:
+            code = int(pytest.main([*_QUIET, *shlex.split(file)]))
+        else:
+            code = int(pytest.main([*_QUIET, *_FAST, *shlex.split(file)], plugins=[_EndAtFailure()]))
+        if code:
+            return code
+    return 0
 
 
 def poll(running: Running) -> Outcome | None:

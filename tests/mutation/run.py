@@ -72,10 +72,10 @@ def run(path: str, tests: tuple[str, ...], scope: str, jobs: int) -> Score:
                 still.append((mutant, child))
             elif outcome is Outcome.PASSED:
                 score.survivors.append(mutant)
+                print(mutant.change, flush=True)
             score.timeouts += outcome is Outcome.TIMEOUT
         running = still
         time.sleep(0.003)
-    score.survivors.sort(key=lambda mutant: (mutant.line, mutant.change))
     score.seconds = time.monotonic() - began
     return score
 
@@ -124,8 +124,6 @@ def main() -> None:
     for path, tests in chosen.items():
         scores[path] = score = run(path, tests, options.scope, options.jobs)
         print(f"{path}: {score.total} mutants, {len(score.survivors)} survive, {score.seconds:.0f} s", flush=True)
-        for mutant in score.survivors:
-            print(f"{mutant.change}", flush=True)
     if not report(scores, whole=not options.scope):
         sys.exit(1)
 
