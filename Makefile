@@ -4,7 +4,15 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help train test test-slow mutation lint types vectors check bench-client bench-kernels bench-shamir bench-server bench-threat_models clean
+# What `make bench` runs; QUICK=1 keeps each to seconds
+BENCHMARKS := kernels shamir client server threat_models systems
+QUICK_kernels := --rounds 3
+QUICK_client := --clients 60 --dimension 10000 --repeats 3
+QUICK_server := --clients 20 60 --dimension 10000
+QUICK_threat_models := --clients 20 --dimension 10000
+QUICK_systems := --preset quick --repeats 1 --installed-only
+
+.PHONY: help train test test-slow mutation lint types vectors check bench $(BENCHMARKS:%=bench-%) clean
 
 help:
 	@echo "make train       set up and train a model across ten simulated hospitals"
@@ -12,8 +20,9 @@ help:
 	@echo "make check       lint, types, tests"
 	@echo "make vectors     write the test vectors anew (ARGS=--check: compare them)"
 	@echo "make test-slow   the tests that take minutes"
-	@echo "make mutation    change the library in one place at a time; list the changes that no test notices (ARGS=params: one module)"
-	@echo "make bench-client bench-server bench-kernels bench-shamir   measure"
+	@echo "make mutation    change the library in one place at a time: which change does no test notice? (ARGS=params: one module)"
+	@echo "make bench       measure everything (QUICK=1: in little); one of it: $(BENCHMARKS:%=bench-%)"
+	@echo "make bench-systems   measure secagg beside other systems, which it installs"
 
 # Each target installs the extra that it needs, once: a stamp file says that it has
 $(STAMPS)/%: pyproject.toml
@@ -45,8 +54,13 @@ vectors: $(STAMPS)/test
 
 check: lint types test
 
+bench: $(BENCHMARKS:%=bench-%)
+
 bench-client bench-kernels bench-shamir bench-server bench-threat_models: bench-%: $(STAMPS)/bench
-	$(BIN)/python benchmarks/$*.py $(ARGS)
+	$(BIN)/python benchmarks/$*.py $(if $(QUICK),$(QUICK_$*)) $(ARGS)
+
+bench-systems: $(STAMPS)/bench
+	$(BIN)/python -m benchmarks.systems.run $(if $(QUICK),$(QUICK_systems)) $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

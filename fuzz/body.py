@@ -14,8 +14,10 @@ import numpy as np
 from corpus import ME, SCENARIOS, SPARSE_FROM, STAGE_OF_STATE, Recording, Snapshot, recording
 from secagg import ClientSession, Reply, SecAggError, ServerSession
 from secagg.encoding.ring import lane_dtype, unpack_add
+from secagg.pairwise.messages import FORMATS, Kind
 from secagg.wire import HEADER_BYTES, Header
 
+ACCEPTED_BYTES = FORMATS["malicious-server"].accepted_bytes
 SECONDS = 2.0
 """What one message may take, on a busy machine too."""
 HUGE = 1 << 22
@@ -97,7 +99,9 @@ def _message(choices: Choices, made: Recording, snapshot: Snapshot, to_client: b
         # A corrupt client signs what it likes
         header = Header(kind=payload[6], sender=int.from_bytes(payload[8:16], "little"), session=payload[16:48])
         body = payload[HEADER_BYTES:-64]
-        return payload[:-64] + made.cohort.identities[ME].sign(header, body), True
+        end = len(body) - (ACCEPTED_BYTES if header.kind == Kind.MASKED_INPUT else 0)
+        signature = made.cohort.identities[ME].sign(header, body[: max(end, 0)], attached=body[max(end, 0) :])
+        return payload[:-64] + signature, True
     return payload, False
 
 
@@ -275,7 +279,7 @@ def _check_sum(made: Recording, server: ServerSession, uploaded: bytes | None) -
 def _words(made: Recording, upload: bytes) -> np.ndarray:
     params = made.cohort.params
     words = np.zeros(params.dimension + 1, lane_dtype(params.ring_bits))
-    end = len(upload) - (64 if made.threat == "malicious-server" else 0)
+    end = len(upload) - (64 + ACCEPTED_BYTES if made.threat == "malicious-server" else 0)
     unpack_add(memoryview(upload)[HEADER_BYTES:end], words, params.ring_bits)
     return words.astype(np.uint64)
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
         TooFewClients,
     )
     from secagg.identity import Directory, Identity
+    from secagg.pairwise.client_states import Release
+    from secagg.pairwise.evidence import ContradictoryDealer, ForgedRelease, Transcript, decode_evidence
     from secagg.pairwise.transitions import STAGES
     from secagg.params import FixedPoint, RoundParams
     from secagg.primitives.signature import SigningKey
@@ -50,6 +52,8 @@ _HOMES = {
         "TooFewClients",
     ),
     "secagg.identity": ("Directory", "Identity"),
+    "secagg.pairwise.client_states": ("Release",),
+    "secagg.pairwise.evidence": ("ContradictoryDealer", "ForgedRelease", "Transcript", "decode_evidence"),
     "secagg.pairwise.transitions": ("STAGES",),
     "secagg.primitives.signature": ("SigningKey",),
     "secagg.params": ("FixedPoint", "RoundParams"),
@@ -70,10 +74,15 @@ __all__ = [  # noqa: RUF022 - grouped by what a reader looks for
     "InputNeeded",
     "BeaconNeeded",
     "RoundResult",
+    "Release",
     "STAGES",
     "SigningKey",
     "Identity",
     "Directory",
+    "Transcript",
+    "ForgedRelease",
+    "ContradictoryDealer",
+    "decode_evidence",
     "flatten",
     "unflatten",
     "Layout",

@@ -49,6 +49,13 @@ class ProtocolName(enum.StrEnum):
     SECAGG_PLUS = "secagg+"
 
 
+class ThreatName(enum.StrEnum):
+    """The values of ``--threat``."""
+
+    SEMI_HONEST = "semi-honest"
+    MALICIOUS_SERVER = "malicious-server"
+
+
 def main() -> None:
     """Run the command line; the installed script's entry point."""
     app(prog_name="secagg")
@@ -84,6 +91,9 @@ def train(
     protocol: Annotated[ProtocolName, typer.Option(help="Complete graph, or sparse where safe.")] = (
         ProtocolName.SECAGG_PLUS
     ),
+    threat: Annotated[ThreatName, typer.Option(help="Whether the aggregator may deviate from the protocol.")] = (
+        ThreatName.SEMI_HONEST
+    ),
     bits: Annotated[int, typer.Option(help="Bits of one coordinate.")] = 16,
     clip: Annotated[float, typer.Option(help="Largest magnitude of a coordinate of an update.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Fixes the split and the drop-outs; never keys, masks or rounding.")] = 1,
@@ -110,6 +120,7 @@ def train(
             actual_dropout=actual_dropout,
             corrupt=corrupt,
             protocol=protocol.value,
+            threat=threat.value,
             encoding=FixedPoint(clip=clip, bits=bits),
             threads=threads,
         )

@@ -6,7 +6,17 @@ folded in, released or consumed. No error text ever holds a secret, a vector or 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
+
+
+class Evidence(Protocol):
+    """What convinces a third party that a client cheated: ``ForgedRelease`` or ``ContradictoryDealer``."""
+
+    def convict(self, transcript: Any) -> int:
+        """Return the culprit's id; raise DecodeError where this proves nothing in that ``Transcript``."""
+
+    def encode(self) -> bytes:
+        """Return this as bytes."""
 
 
 class SecAggError(Exception):
@@ -46,10 +56,10 @@ class PeerFault(SecAggError):
         reason: what it did, in words.
         proof: whether whoever raises this knows it for certain, by signatures that it checked; else it is a suspicion,
             which the server or another client may have caused.
-        evidence: signed bytes to show to third parties, where there are any, in the order that SPEC "Blame" gives.
+        evidence: what convinces third parties, where a proof can (SPEC "Blame"); else None.
     """
 
-    def __init__(self, client_id: int, reason: str, *, proof: bool = False, evidence: tuple[bytes, ...] = ()) -> None:
+    def __init__(self, client_id: int, reason: str, *, proof: bool = False, evidence: Evidence | None = None) -> None:
         super().__init__(f"client {client_id}: {reason}")
         self.client_id = client_id
         self.reason = reason
@@ -61,7 +71,7 @@ class PeerFault(SecAggError):
 
 
 def _rebuild_fault(
-    kind: type[PeerFault], client_id: int, reason: str, proof: bool, evidence: tuple[bytes, ...]
+    kind: type[PeerFault], client_id: int, reason: str, proof: bool, evidence: Evidence | None
 ) -> PeerFault:
     # Errors cross process boundaries (a worker's), unlike sessions and states
     return kind(client_id, reason, proof=proof, evidence=evidence)

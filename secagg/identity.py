@@ -27,6 +27,8 @@ class Directory(Mapping[int, bytes]):
     __slots__ = ("_digest", "_keys")
 
     def __init__(self, keys: Mapping[int, bytes]) -> None:
+        if not isinstance(keys, Mapping):
+            raise InputError(f"a directory maps ids to public keys, got {type(keys).__name__}")
         for client_id, public in keys.items():
             if isinstance(client_id, bool) or not hasattr(client_id, "__index__") or not 0 <= int(client_id) < SERVER:
                 raise InputError(f"a directory's ids must be integers in [0, 2**64 - 2], got {client_id!r}")
@@ -56,16 +58,24 @@ class Directory(Mapping[int, bytes]):
         """Return the 32 bytes that bind a session to this directory."""
         return self._digest
 
-    def check(self, client_id: int, header: Header, body: bytes | memoryview, signature: bytes) -> None:
-        """Check a client's signature of a message.
+    def check(
+        self, client_id: int, header: Header, body: bytes | memoryview, signature: bytes, *, attached: bytes = b""
+    ) -> None:
+        """Check a client's signature of a message; what is ``attached`` to the body is signed as it is, not hashed.
 
         Raises:
             DecodeError: the client is not in the directory, or did not sign this.
         """
+        self.check_hashed(client_id, header, body_hash(body), signature, attached=attached)
+
+    def check_hashed(
+        self, client_id: int, header: Header, hashed: bytes, signature: bytes, *, attached: bytes = b""
+    ) -> None:
+        """Do as ``check`` does for whoever has the body's ``body_hash`` alone."""
         public = self._keys.get(client_id)
         if public is None:
             raise DecodeError("its sender is not in the directory")
-        verify(public, signature, *_signed(header, body))
+        verify(public, signature, *_signed(header, hashed, attached))
 
     def check_commitments(self, client_id: int, statement: bytes, signature: bytes) -> None:
         """Check a dealer's signature of what ``commitments_statement`` returned.
@@ -81,14 +91,23 @@ class Directory(Mapping[int, bytes]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """A client's own signing key, and the directory that it believes in."""
+    """A client's own signing key, and the directory that it believes in.
+
+    Raises:
+        InputError: they are of other types.
+    """
 
     key: SigningKey
     directory: Directory
 
-    def sign(self, header: Header, body: bytes | memoryview) -> bytes:
-        """Return the signature that stands behind a message: 64 bytes."""
-        return self.key.sign(*_signed(header, body))
+    def __post_init__(self) -> None:
+        if not isinstance(self.key, SigningKey) or not isinstance(self.directory, Directory):
+            kinds = f"{type(self.key).__name__} and {type(self.directory).__name__}"
+            raise InputError(f"an identity is a SigningKey and a Directory, got {kinds}")
+
+    def sign(self, header: Header, body: bytes | memoryview, *, attached: bytes = b"") -> bytes:
+        """Return the signature that stands behind a message: 64 bytes. See ``Directory.check``."""
+        return self.key.sign(*_signed(header, body_hash(body), attached))
 
     def sign_commitments(self, statement: bytes) -> bytes:
         """Return the signature that binds a dealer to its commitments towards one recipient: 64 bytes."""
@@ -100,9 +119,14 @@ def commitments_statement(session: bytes, dealer: int, recipient: int, commitmen
     return session + dealer.to_bytes(4, "little") + recipient.to_bytes(4, "little") + commitments
 
 
-def _signed(header: Header, body: bytes | memoryview) -> tuple[bytes, bytes]:
-    """Return the context, one for each kind of message, and the statement: the header and the body's hash."""
-    return b"secagg/v1/message/" + bytes([header.kind]), header.encode() + digest(Label.SIGNED_BODY, body)
+def body_hash(body: bytes | memoryview) -> bytes:
+    """Return the hash that stands for a body in what is signed: 32 bytes."""
+    return digest(Label.SIGNED_BODY, body)
+
+
+def _signed(header: Header, hashed: bytes, attached: bytes) -> tuple[bytes, bytes]:
+    """Return the context, one for each kind of message, and the statement: header, body's hash, what is attached."""
+    return b"secagg/v1/message/" + bytes([header.kind]), header.encode() + hashed + attached
 
 
 _COMMITMENTS_CONTEXT = b"secagg/v1/share-commitments"

@@ -327,6 +327,11 @@ class RoundParams:
                 raise ParameterError(
                     f"with {k} neighbours and threshold {t} a server that cuts the ring reads a part of it"
                 )
+        if low >= high:
+            raise ParameterError(
+                f"no threshold is safe for {self.clients} clients: secrecy needs more than {low} holders, but at most "
+                f"{high} are sure to be left (more clients, or lower dropout or corrupt)"
+            )
         if not low < t <= high:
             raise ParameterError(
                 f"threshold {t} is not safe: secrecy needs more than {low} (corrupt neighbours could rebuild secrets), "

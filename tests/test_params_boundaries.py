@@ -100,6 +100,14 @@ def test_a_choice_is_one_of_the_known_texts(name):
                 sparse(40, **{name: value})
 
 
+def test_a_vector_weighs_one_unless_more_is_asked_for():
+    assert plan(10).max_weight == 1
+
+
+def test_a_step_is_the_range_over_the_largest_code():
+    assert FixedPoint(clip=3.0, bits=2).step == 2.0
+
+
 def test_the_default_threshold_is_two_thirds_within_the_limits():
     assert plan(31, dropout=0.1, corrupt=0.05).threshold == 2 * 30 // 3 + 1
     assert plan(10, dropout=0.0, corrupt=0.7).threshold == 8  # the least that seven corrupt cannot reach
@@ -120,6 +128,7 @@ def test_a_malicious_servers_threshold_leaves_no_two_sets_of_answers(corrupt, le
 
 def test_a_quorum_is_more_than_half_of_all_and_the_corrupt():
     assert [plan(n, corrupt=0.2, dropout=0.0).quorum for n in (9, 10, 11)] == [6, 7, 8]
+    assert plan(10, threat=MALICIOUS, dropout=0.3, corrupt=0.2).minimum_survivors == 7
     with pytest.raises(ParameterError, match="7 of 10 clients must vouch"):
         plan(10, threat=MALICIOUS, dropout=0.4, corrupt=0.2)
 
@@ -148,8 +157,10 @@ def test_sparse_degrees_are_even_and_leave_somebody_out():
     for clients, neighbours in ((60, 57), (61, 60), (60, 1), (60, 60), (60, 62)):
         with pytest.raises(ParameterError, match=f"from 2 to {clients - 2}, got {clients} and {neighbours}"):
             replace(params, clients=clients, neighbours=neighbours, threshold=30)
+    least = sparse(40)
+    assert least.graph == "harary"
     with pytest.raises(ParameterError, match="at least 40 clients"):
-        replace(sparse(40), clients=39)
+        replace(least, clients=39)
 
 
 def test_a_sparse_graph_that_falls_apart_is_refused():

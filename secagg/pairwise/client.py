@@ -26,6 +26,7 @@ from secagg.pairwise.client_states import (
 from secagg.pairwise.floors import check_floors, check_neighbours, check_survivors
 from secagg.pairwise.identifiers import (
     CHANNEL_KEY_BYTES,
+    accepted_digest,
     channel_keys,
     pairwise_mask_key,
     round_id,
@@ -157,9 +158,9 @@ def share_keys(
     shared = Shared(
         session_id=state.session_id,
         position=position,
+        ids=roster.ids,
         advertised=roster.advertised,
         neighbours=neighbours,
-        neighbour_ids=ids,
         opening_keys=b"".join(opening),
         mask_publics=entries[:, PUBLIC_BYTES : 2 * PUBLIC_BYTES].tobytes(),
         mask_secret=state.mask_secret,
@@ -181,7 +182,8 @@ def receive_shares(party: Party, state: Shared, relay: RelayedShares, directory:
         raise ServerFault("the set of clients that shared keys misses this one or holds one that never advertised")
     present = relay.shared[state.neighbours]
     check_floors(party.params, relay.shared, int(present.sum()), "clients that shared keys")
-    neighbours, ids = state.neighbours[present], state.neighbour_ids[present]
+    neighbours = state.neighbours[present]
+    ids = state.ids[neighbours]
     form = FORMATS[party.params.threat]
     opened = []
     for index, (slot, peer) in enumerate(zip(np.flatnonzero(present).tolist(), neighbours.tolist(), strict=True)):
@@ -204,9 +206,10 @@ def receive_shares(party: Party, state: Shared, relay: RelayedShares, directory:
     return Ready(
         session_id=state.session_id,
         position=state.position,
+        ids=state.ids,
         shared=relay.shared,
+        accepted=b"" if directory is None else accepted_digest(state.session_id, relay.encode()),
         neighbours=neighbours,
-        neighbour_ids=ids,
         mask_publics=publics[present].tobytes(),
         mask_secret=state.mask_secret,
         seed=state.seed,
@@ -246,11 +249,9 @@ def mask_input(
     rounding_key = draw(randomness, MASK_KEY_BYTES)
     mask_key = AgreementKey.from_bytes(state.mask_secret)
     keys = [self_mask_key(state.seed, state.session_id, params, state.position, MASK_KEY_BYTES)]
-    for index, (peer, client_id) in enumerate(
-        zip(state.neighbours.tolist(), state.neighbour_ids.tolist(), strict=True)
-    ):
+    for index, peer in enumerate(state.neighbours.tolist()):
         public = state.mask_publics[PUBLIC_BYTES * index : PUBLIC_BYTES * (index + 1)]
-        secret = _agree(mask_key, public, client_id)
+        secret = _agree(mask_key, public, int(state.ids[peer]))
         keys.append(pairwise_mask_key(secret, state.session_id, params, state.position, peer, MASK_KEY_BYTES))
     subtract = np.concatenate([[False], state.neighbours < state.position])
     payload, clipped = mask_vector(
@@ -266,6 +267,7 @@ def mask_input(
     masked = Masked(
         session_id=state.session_id,
         position=state.position,
+        ids=state.ids,
         shared=state.shared,
         neighbours=state.neighbours,
         shares=state.shares,

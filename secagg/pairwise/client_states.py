@@ -7,8 +7,42 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.errors import DecodeError
 from secagg.pairwise.messages import Bytes, Members, Roster, Secret
 from secagg.params import RoundParams
+
+_CONTEXT_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """What a client released shares for; give it to the client's later sessions as ``earlier``.
+
+    Attributes:
+        context: hash of the round's context, 32 bytes.
+        survivors: ids of the clients whose sum could be unmasked with the shares, ascending.
+    """
+
+    context: bytes
+    survivors: tuple[int, ...]
+
+    def encode(self) -> bytes:
+        """Return 32 + 8 |survivors| bytes."""
+        return self.context + np.array(self.survivors, dtype="<u8").tobytes()
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> Release:
+        """Read what ``encode`` wrote.
+
+        Raises:
+            DecodeError: the length is wrong, or the ids do not ascend strictly.
+        """
+        if len(encoded) < _CONTEXT_BYTES or len(encoded) % 8:
+            raise DecodeError(f"a release takes 32 bytes and 8 for each survivor, got {len(encoded)}")
+        ids = np.frombuffer(encoded, dtype="<u8", offset=_CONTEXT_BYTES)
+        if not (ids[1:] > ids[:-1]).all():
+            raise DecodeError("a release's survivors must ascend strictly")
+        return cls(context=encoded[:_CONTEXT_BYTES], survivors=tuple(ids.tolist()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +54,8 @@ class Party:
     context: bytes
     directory: bytes = b""
     """Digest of the directory of identities; empty in the semi-honest model."""
+    earlier: tuple[Release, ...] = ()
+    """What this client released before, so that no two sums of one context differ by a single honest client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,13 +88,16 @@ class Fixed(Secret):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Shared(Secret):
-    """Shares are out; the neighbours' are awaited. Arrays run over the neighbours in U1, ascending."""
+    """Shares are out; the neighbours' are awaited. Keys run over the ``neighbours`` in U1, ascending.
+
+    ``ids`` is the roster's, uint64[n], here and below.
+    """
 
     session_id: bytes
     position: int
+    ids: NDArray[np.uint64]
     advertised: Members
     neighbours: NDArray[np.uint32]
-    neighbour_ids: NDArray[np.uint64]
     opening_keys: bytes
     mask_publics: bytes
     mask_secret: bytes
@@ -67,13 +106,19 @@ class Shared(Secret):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Ready(Secret):
-    """Everything but the vector is here. Arrays run over the neighbours in U2; shares are uint8[m, 2, 40 or 56]."""
+    """Everything but the vector is here. Keys and shares run over the ``neighbours`` in U2, ascending.
+
+    Attributes:
+        accepted: digest of what the server relayed, for the upload to name; empty in the semi-honest model.
+        shares: uint8[m, 2, 40 or 56].
+    """
 
     session_id: bytes
     position: int
+    ids: NDArray[np.uint64]
     shared: Members
+    accepted: bytes
     neighbours: NDArray[np.uint32]
-    neighbour_ids: NDArray[np.uint64]
     mask_publics: bytes
     mask_secret: bytes
     seed: bytes
@@ -86,6 +131,7 @@ class Masked(Secret):
 
     session_id: bytes
     position: int
+    ids: NDArray[np.uint64]
     shared: Members
     neighbours: NDArray[np.uint32]
     shares: Bytes
@@ -97,6 +143,7 @@ class Checked(Secret):
 
     session_id: bytes
     position: int
+    ids: NDArray[np.uint64]
     shared: Members
     survivors: Members
     neighbours: NDArray[np.uint32]
@@ -108,6 +155,8 @@ class Released:
     """One kind of share of each neighbour is out, for good; no secret is left but in the replies kept for retries."""
 
     session_id: bytes
+    survivors: NDArray[np.uint64]
+    """Ids of U3, ascending."""
 
 
 ClientState = Idle | Advertised | Fixed | Shared | Ready | Masked | Checked | Released

@@ -45,6 +45,11 @@ def consistency_digest(session: bytes, shared: NDArray[np.bool_], survivors: NDA
     return digest(Label.CONSISTENCY, session, encode_bitmap(shared), encode_bitmap(survivors))
 
 
+def accepted_digest(session: bytes, relayed: bytes) -> bytes:
+    """Return what an upload says of the body of RELAYED_SHARES that its client accepted: U2, and every row."""
+    return digest(Label.ACCEPTED_SHARES, session, relayed)
+
+
 def channel_keys(secret: bytes, session: bytes, own: int, peer: int) -> tuple[bytes, bytes]:
     """Return the keys that seal shares from ``own`` to ``peer`` and from ``peer`` to ``own``, each for a single use."""
     pair = _pair(own, peer)

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.encoding.ring import packed_bytes, padding_is_zero
 from secagg.errors import DecodeError
 from secagg.identity import SIGNATURE_BYTES
 from secagg.params import Threat
@@ -40,12 +41,14 @@ class Format:
         entry_bytes: of a roster's entry: a key advertisement and its signature.
         release_bytes: of a share as it is released: with its salt where shares are committed to.
         dealt_bytes: of what a dealer sends one neighbour: both shares sealed, their commitments and its signature.
+        accepted_bytes: of what an upload says of the shares that its client accepted before it masked.
     """
 
     signature_bytes: int
     entry_bytes: int
     release_bytes: int
     dealt_bytes: int
+    accepted_bytes: int
 
     @property
     def sealed_bytes(self) -> int:
@@ -59,12 +62,14 @@ FORMATS: dict[Threat, Format] = {
         entry_bytes=ADVERTISEMENT_BYTES,
         release_bytes=SHARE_BYTES,
         dealt_bytes=2 * SHARE_BYTES + TAG_BYTES,
+        accepted_bytes=0,
     ),
     "malicious-server": Format(
         signature_bytes=SIGNATURE_BYTES,
         entry_bytes=ADVERTISEMENT_BYTES + SIGNATURE_BYTES,
         release_bytes=SHARE_BYTES + SALT_BYTES,
         dealt_bytes=2 * (SHARE_BYTES + SALT_BYTES) + TAG_BYTES + 2 * DIGEST_BYTES + SIGNATURE_BYTES,
+        accepted_bytes=DIGEST_BYTES,
     ),
 }
 
@@ -226,6 +231,30 @@ class RelayedShares(Secret):
         sealed = np.frombuffer(reader.take(dealt_bytes * count), dtype=np.uint8)
         reader.finish()
         return cls(shared=shared, sealed=sealed.reshape(count, dealt_bytes))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MaskedInput:
+    """Client to server: the masked vector and, where messages are signed, which relayed shares it was masked for.
+
+    Attributes:
+        packed: a view of ceil((d + 1) b / 8) bytes.
+        accepted: 32 bytes, the digest of the body of the RELAYED_SHARES that this client accepted; empty when
+            semi-honest.
+    """
+
+    packed: Bytes
+    accepted: bytes
+
+    @classmethod
+    def decode(cls, body: memoryview, *, count: int, ring_bits: int, accepted_bytes: int) -> MaskedInput:
+        """Read a body of ``count`` values, without a copy; padding bits must be zero."""
+        length = packed_bytes(count, ring_bits)
+        expect_length(body, length + accepted_bytes, f"a masked input of {count} values")
+        packed = np.frombuffer(body, dtype=np.uint8, count=length)
+        if not padding_is_zero(packed, count, ring_bits):
+            raise DecodeError("a padding bit of a masked input is set")
+        return cls(packed=packed, accepted=bytes(body[length:]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import DecodeError, InconsistentSum, PeerFault
+from secagg.pairwise.evidence import ContradictoryDealer
 from secagg.pairwise.graph import CompleteGraph
 from secagg.pairwise.identifiers import pairwise_mask_key, seed_commitment, self_mask_key
-from secagg.pairwise.messages import PUBLIC_BYTES
+from secagg.pairwise.messages import MASK_KEY_SHARE, PUBLIC_BYTES, SEED_SHARE
 from secagg.pairwise.server import advertised_commitment, advertised_key, check_enough
 from secagg.pairwise.server_states import CollectingUnmask, Round
 from secagg.primitives.agreement import AgreementKey
 from secagg.primitives.prg import MASK_KEY_BYTES, MaskKeys, accumulate_blocks
-from secagg.primitives.shamir import reconstruct, reconstruct_without
+from secagg.primitives.shamir import SHARE_BYTES, reconstruct, reconstruct_without
 
 MASKS_AT_ONCE = 1024
 """How many masks are expanded together: their round keys stay within the cache that the accumulator leaves free."""
@@ -94,8 +95,24 @@ def _secrets(current: Round, state: CollectingUnmask) -> Iterator[tuple[int, byt
                 proved = current.params.threat == "malicious-server"
                 who = "" if proved else ": it dealt wrong ones, or a holder released one"
                 reason = f"its shares do not rebuild what it advertised{who}"
-                raise PeerFault(int(current.ids[position]), reason, proof=proved)
+                evidence = _contradiction(current, state, position) if proved else None
+                raise PeerFault(int(current.ids[position]), reason, proof=proved, evidence=evidence)
             yield position, secret
+
+
+def _contradiction(current: Round, state: CollectingUnmask, dealer: int) -> ContradictoryDealer:
+    """Gather the dealer's own signed commitments and the records that open them but rebuild something else."""
+    neighbours, slots = state.graph.neighbours(dealer), state.graph.slots(dealer)
+    holding = np.flatnonzero(state.received[neighbours])[: current.params.threshold]
+    holders = neighbours[holding]
+    return ContradictoryDealer(
+        dealer=dealer,
+        kind=SEED_SHARE if state.survivors[dealer] else MASK_KEY_SHARE,
+        dealt=state.sealed[dealer, state.roster.advertised[neighbours]].tobytes(),
+        signature=state.signed.shares[dealer].tobytes(),
+        holders=tuple(holders.tolist()),
+        records=state.held[holders, slots[holding]].tobytes(),
+    )
 
 
 def _rebuild_or_nothing(current: Round, state: CollectingUnmask, owner: NDArray[np.intp]) -> bytes:
@@ -113,7 +130,7 @@ def _rebuild(current: Round, state: CollectingUnmask, owners: NDArray[np.intp]) 
     for owner in owners.tolist():
         neighbours, slots = graph.neighbours(owner), graph.slots(owner)
         holding = np.flatnonzero(state.received[neighbours])[:threshold]
-        shares = state.held[neighbours[holding], slots[holding]][:, None]
+        shares = state.held[neighbours[holding], slots[holding], :SHARE_BYTES][:, None]
         secrets += reconstruct(_points(neighbours[holding]), shares)
     return secrets
 
@@ -124,7 +141,7 @@ def _rebuild_complete(
     """Rebuild from the same t + 1 holders for everybody: an owner among them misses its own share only."""
     holders = np.flatnonzero(state.received)[: threshold + 1]
     own = holders[:, None] == owners
-    shares = state.held[holders[:, None], np.where(own, 0, graph.slot_of(holders[:, None], owners))]
+    shares = state.held[holders[:, None], np.where(own, 0, graph.slot_of(holders[:, None], owners)), :SHARE_BYTES]
     shares[own] = 0
     among = own.any(axis=0)
     secrets = np.empty(len(owners), dtype=object)

@@ -15,7 +15,6 @@ from secagg.pairwise.identifiers import consistency_digest
 from secagg.pairwise.messages import (
     MASK_KEY_SHARE,
     SEED_SHARE,
-    Bytes,
     Consistency,
     Kind,
     Members,
@@ -23,6 +22,7 @@ from secagg.pairwise.messages import (
     UnmaskRequest,
     UnmaskShares,
 )
+from secagg.params import MIN_HONEST_SURVIVORS
 from secagg.wire import Header
 
 
@@ -31,12 +31,23 @@ def check_survivor_set(party: Party, state: Masked, request: UnmaskRequest) -> N
 
     Raises:
         ServerFault: U3 misses this client, or holds one that never shared keys.
-        TooFewClients: U3 is below S in all, or below t in the neighbourhood.
+        TooFewClients: U3 is below S in all, or below t in the neighbourhood, or it differs from the survivors of an
+            earlier release for the same context by so few that the two sums would tell about one of them.
     """
     survivors = request.survivors
     if not survivors[state.position] or (survivors & ~state.shared).any():
         raise ServerFault("the set of survivors misses this client or holds one that never shared keys")
     check_floors(party.params, survivors, int(survivors[state.neighbours].sum()), "survivors")
+    _check_differences(party, set(state.ids[survivors].tolist()))
+
+
+def _check_differences(party: Party, survivors: set[int]) -> None:
+    """Refuse a second sum over nearly the same clients: of those that make the difference, A may be corrupt."""
+    need = party.params.corrupt_count + MIN_HONEST_SURVIVORS
+    for release in party.earlier:
+        have = len(survivors.symmetric_difference(release.survivors))
+        if release.context == party.context and 0 < have < need:
+            raise TooFewClients(have, need, "clients that tell this sum from an earlier one of the same context")
 
 
 def check_consistency(party: Party, state: Masked, request: UnmaskRequest) -> tuple[Checked, Consistency]:
@@ -49,6 +60,7 @@ def check_consistency(party: Party, state: Masked, request: UnmaskRequest) -> tu
     checked = Checked(
         session_id=state.session_id,
         position=state.position,
+        ids=state.ids,
         shared=state.shared,
         survivors=request.survivors,
         neighbours=state.neighbours,
@@ -64,7 +76,7 @@ def unmask(party: Party, state: Masked, request: UnmaskRequest) -> tuple[Release
         ServerFault, TooFewClients: as for ``check_survivor_set``.
     """
     check_survivor_set(party, state, request)
-    return _release(state.session_id, state.shares, request.survivors[state.neighbours])
+    return _release(state, request.survivors)
 
 
 def unmask_consistent(
@@ -96,9 +108,10 @@ def unmask_consistent(
             raise ServerFault(
                 f"client {client_id}'s relayed signature is not of the survivor set that this client was shown"
             ) from None
-    return _release(state.session_id, state.shares, state.survivors[state.neighbours])
+    return _release(state, state.survivors)
 
 
-def _release(session: bytes, shares: Bytes, survived: Members) -> tuple[Released, UnmaskShares]:
-    kinds = np.where(survived, SEED_SHARE, MASK_KEY_SHARE)
-    return Released(session_id=session), UnmaskShares(shares=shares[np.arange(len(kinds)), kinds])
+def _release(state: Masked | Checked, survivors: Members) -> tuple[Released, UnmaskShares]:
+    kinds = np.where(survivors[state.neighbours], SEED_SHARE, MASK_KEY_SHARE)
+    message = UnmaskShares(shares=state.shares[np.arange(len(kinds)), kinds])
+    return Released(session_id=state.session_id, survivors=state.ids[survivors]), message

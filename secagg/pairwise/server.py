@@ -12,12 +12,12 @@ import hmac
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.encoding.ring import lane_dtype, packed_bytes, padding_is_zero, unpack_add
-from secagg.errors import DecodeError, LocalProtocolError, PeerFault, TooFewClients
-from secagg.identity import SIGNATURE_BYTES
+from secagg.encoding.ring import lane_dtype, unpack_add
+from secagg.errors import LocalProtocolError, PeerFault, TooFewClients
 from secagg.pairwise import commitments
+from secagg.pairwise.evidence import ForgedRelease
 from secagg.pairwise.graph import CompleteGraph, MaskingGraph, beacon_graph
-from secagg.pairwise.identifiers import consistency_digest, session_id
+from secagg.pairwise.identifiers import accepted_digest, consistency_digest, session_id
 from secagg.pairwise.messages import (
     ADVERTISEMENT_BYTES,
     FORMATS,
@@ -28,6 +28,7 @@ from secagg.pairwise.messages import (
     Consistency,
     EncryptedShares,
     KeyAdvertisement,
+    MaskedInput,
     Members,
     RelayedShares,
     RelayedSignatures,
@@ -43,11 +44,12 @@ from secagg.pairwise.server_states import (
     CollectingShares,
     CollectingUnmask,
     Round,
+    Signed,
 )
 from secagg.params import RoundParams
 from secagg.primitives.agreement import is_canonical, is_low_order
 from secagg.primitives.shamir import SHARE_BYTES
-from secagg.wire import expect_length
+from secagg.wire import encode_bitmap
 
 
 def open_round(current: Round) -> CollectingKeys:
@@ -109,6 +111,7 @@ def close_keys(current: Round, state: CollectingKeys) -> CollectingShares:
         roster=roster,
         graph=graph,
         sealed=np.zeros((params.clients, params.neighbours, FORMATS[params.threat].dealt_bytes), dtype=np.uint8),
+        signed=Signed.empty(params),
         received=np.zeros(params.clients, dtype=np.bool_),
     )
 
@@ -127,6 +130,7 @@ def use_beacon(current: Round, state: CollectingShares, beacon: bytes) -> Collec
         roster=state.roster,
         graph=beacon_graph(params.clients, params.neighbours, state.session_id, beacon),
         sealed=state.sealed,
+        signed=state.signed,
         received=state.received,
     )
 
@@ -138,8 +142,10 @@ def own_neighbours(current: Round, state: CollectingShares, position: int) -> by
     return _drawn(state).neighbours(position).astype("<u4").tobytes()
 
 
-def fold_shares(current: Round, state: CollectingShares, position: int, body: memoryview) -> None:
-    """Keep a client's sealed shares for the relay.
+def fold_shares(
+    current: Round, state: CollectingShares, position: int, body: memoryview, signature: bytes = b""
+) -> None:
+    """Keep a client's sealed shares for the relay, and its signature of them for blame.
 
     Raises:
         DecodeError: the body does not hold one sealed pair for each neighbour in U1.
@@ -149,6 +155,8 @@ def fold_shares(current: Round, state: CollectingShares, position: int, body: me
     dealt_bytes = FORMATS[current.params.threat].dealt_bytes
     message = EncryptedShares.decode(body, count=int(present.sum()), dealt_bytes=dealt_bytes)
     state.sealed[position, present] = message.sealed
+    if signature:
+        state.signed.shares[position] = np.frombuffer(signature, dtype=np.uint8)
     state.received[position] = True
 
 
@@ -169,32 +177,40 @@ def close_shares(current: Round, state: CollectingShares) -> CollectingInputs:
         roster=state.roster,
         graph=_drawn(state),
         sealed=state.sealed,
+        signed=state.signed,
         shared=shared,
         accumulator=np.zeros(params.dimension + 1, dtype=lane_dtype(params.ring_bits)),
         received=np.zeros(params.clients, dtype=np.bool_),
     )
 
 
-def relay_for(state: CollectingInputs, position: int) -> RelayedShares:
+def relay_for(state: CollectingInputs | CollectingUnmask, position: int) -> RelayedShares:
     """Return what the neighbours in U2 sealed for one client: a column of the senders' rows."""
     neighbours, slots = state.graph.neighbours(position), state.graph.slots(position)
     present = state.shared[neighbours]
     return RelayedShares(shared=state.shared, sealed=state.sealed[neighbours[present], slots[present]])
 
 
-def fold_input(current: Round, state: CollectingInputs, position: int, body: memoryview) -> None:
-    """Add a masked input to the accumulator.
+def fold_input(current: Round, state: CollectingInputs, position: int, body: memoryview, signed: bytes = b"") -> None:
+    """Add a masked input to the accumulator; ``signed`` is its vector's hash and its signature, where there is one.
 
     Raises:
         DecodeError: the body is not d + 1 values of b bits, or its padding is not zero.
+        PeerFault: it was masked for other relayed shares than this client was sent, so its masks would stay in the sum.
     """
     params = current.params
-    count = params.dimension + 1
-    expect_length(body, packed_bytes(count, params.ring_bits), f"a masked input of {count} values")
-    packed = np.frombuffer(body, dtype=np.uint8)
-    if not padding_is_zero(packed, count, params.ring_bits):
-        raise DecodeError("a padding bit of a masked input is set")
-    unpack_add(packed, state.accumulator, params.ring_bits)
+    message = MaskedInput.decode(
+        body,
+        count=params.dimension + 1,
+        ring_bits=params.ring_bits,
+        accepted_bytes=FORMATS[params.threat].accepted_bytes,
+    )
+    if signed:
+        relayed = accepted_digest(state.session_id, relay_for(state, position).encode())
+        if not hmac.compare_digest(message.accepted, relayed):
+            raise PeerFault(int(current.ids[position]), "its input is masked for other shares than it was relayed")
+        state.signed.uploads[position] = np.frombuffer(signed, dtype=np.uint8)
+    unpack_add(message.packed, state.accumulator, params.ring_bits)
     state.received[position] = True
 
 
@@ -212,10 +228,10 @@ def close_inputs(current: Round, state: CollectingInputs) -> CollectingConsisten
             roster=state.roster,
             graph=state.graph,
             sealed=state.sealed,
+            signed=state.signed,
             shared=state.shared,
             survivors=survivors,
             accumulator=state.accumulator,
-            signatures=np.zeros((clients, SIGNATURE_BYTES), dtype=np.uint8),
             received=np.zeros(clients, dtype=np.bool_),
         )
     return CollectingUnmask(
@@ -223,11 +239,11 @@ def close_inputs(current: Round, state: CollectingInputs) -> CollectingConsisten
         roster=state.roster,
         graph=state.graph,
         sealed=np.zeros((0, 0, 0), dtype=np.uint8),
+        signed=state.signed,
         shared=state.shared,
         survivors=survivors,
         accumulator=state.accumulator,
         asked=survivors,
-        signatures=np.zeros((0, SIGNATURE_BYTES), dtype=np.uint8),
         held=np.zeros((clients, state.graph.degree, SHARE_BYTES), dtype=np.uint8),
         received=np.zeros(clients, dtype=np.bool_),
     )
@@ -250,7 +266,7 @@ def fold_consistency(
     expected = consistency_digest(state.session_id, state.shared, state.survivors)
     if not hmac.compare_digest(Consistency.decode(body).digest, expected):
         raise PeerFault(int(current.ids[position]), "it signed another survivor set than was announced")
-    state.signatures[position] = np.frombuffer(signature, dtype=np.uint8)
+    state.signed.consistency[position] = np.frombuffer(signature, dtype=np.uint8)
     state.received[position] = True
 
 
@@ -261,29 +277,31 @@ def close_consistency(current: Round, state: CollectingConsistency) -> Collectin
         TooFewClients: fewer than the quorum signed, or some client's secrets have fewer than t holders left.
     """
     check_enough(current, state)
-    clients = current.params.clients
+    clients, record_bytes = current.params.clients, FORMATS[current.params.threat].release_bytes
     return CollectingUnmask(
         session_id=state.session_id,
         roster=state.roster,
         graph=state.graph,
         sealed=state.sealed,
+        signed=state.signed,
         shared=state.shared,
         survivors=state.survivors,
         accumulator=state.accumulator,
         asked=state.received.copy(),
-        signatures=state.signatures,
-        held=np.zeros((clients, state.graph.degree, SHARE_BYTES), dtype=np.uint8),
+        held=np.zeros((clients, state.graph.degree, record_bytes), dtype=np.uint8),
         received=np.zeros(clients, dtype=np.bool_),
     )
 
 
 def relayed_signatures(state: CollectingUnmask) -> RelayedSignatures:
     """Return what U4 signed, the same for every client."""
-    return RelayedSignatures(signed=state.asked, signatures=state.signatures[state.asked])
+    return RelayedSignatures(signed=state.asked, signatures=state.signed.consistency[state.asked])
 
 
-def fold_unmask_shares(current: Round, state: CollectingUnmask, position: int, body: memoryview) -> None:
-    """Keep a survivor's released shares.
+def fold_unmask_shares(
+    current: Round, state: CollectingUnmask, position: int, body: memoryview, signature: bytes = b""
+) -> None:
+    """Keep a survivor's released shares, and in the malicious-server model their salts.
 
     Raises:
         DecodeError: the body does not hold one canonical share for each neighbour in U2.
@@ -294,17 +312,19 @@ def fold_unmask_shares(current: Round, state: CollectingUnmask, position: int, b
     release_bytes = FORMATS[current.params.threat].release_bytes
     message = UnmaskShares.decode(body, count=int(present.sum()), release_bytes=release_bytes)
     if current.params.threat == "malicious-server":
-        _check_release(current, state, position, neighbours[present], message.shares)
-    state.held[position, present] = message.shares[:, :SHARE_BYTES]
+        _check_release(current, state, position, message, signature)
+    state.held[position, present] = message.shares
     state.received[position] = True
 
 
 def _check_release(
-    current: Round, state: CollectingUnmask, holder: int, dealers: NDArray[np.uint32], records: Bytes
+    current: Round, state: CollectingUnmask, holder: int, message: UnmaskShares, signature: bytes
 ) -> None:
-    slots = state.graph.slots(holder)[state.shared[state.graph.neighbours(holder)]]
+    neighbours = state.graph.neighbours(holder)
+    present = state.shared[neighbours]
+    dealers, slots = neighbours[present].tolist(), state.graph.slots(holder)[present].tolist()
     start = FORMATS[current.params.threat].sealed_bytes
-    for dealer, slot, record in zip(dealers.tolist(), slots.tolist(), records, strict=True):
+    for dealer, slot, record in zip(dealers, slots, message.shares, strict=True):
         kind = SEED_SHARE if state.survivors[dealer] else MASK_KEY_SHARE
         committed = state.sealed[dealer, slot, start:].tobytes()
         if not commitments.opens(state.session_id, dealer, holder, kind, record.tobytes(), committed):
@@ -312,7 +332,16 @@ def _check_release(
                 int(current.ids[holder]),
                 f"its share of client {int(current.ids[dealer])} is not the one committed to",
                 proof=True,
-                evidence=(committed,),
+                evidence=ForgedRelease(
+                    dealer=dealer,
+                    holder=holder,
+                    upload=state.signed.uploads[holder].tobytes(),
+                    relayed=relay_for(state, holder).encode(),
+                    survivors=encode_bitmap(state.survivors),
+                    consistency=state.signed.consistency[holder].tobytes(),
+                    release=message.encode(),
+                    signature=signature,
+                ),
             )
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.identity import SIGNATURE_BYTES
 from secagg.pairwise.graph import MaskingGraph
-from secagg.pairwise.messages import Bytes, Members, Roster, Secret
+from secagg.pairwise.messages import DIGEST_BYTES, Bytes, Members, Roster, Secret
 from secagg.params import RoundParams
 
 
@@ -25,8 +26,35 @@ class Round(Secret):
     nonce: bytes
     ring_seed: bytes
     """What the server's own graph is drawn from, fixed here so that a restored server draws the same one."""
+    context: bytes
+    """Hash of the caller's context."""
     directory: bytes = b""
     """Digest of the directory of identities; empty in the semi-honest model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Signed:
+    """What clients signed, kept for the relay and for blame; no rows in the semi-honest model.
+
+    Attributes:
+        shares: uint8[n, 64], the signatures of ENCRYPTED_SHARES.
+        uploads: uint8[n, 96], of each MASKED_INPUT the hash of its vector and its signature.
+        consistency: uint8[n, 64], the signatures of CONSISTENCY.
+    """
+
+    shares: Bytes
+    uploads: Bytes
+    consistency: Bytes
+
+    @classmethod
+    def empty(cls, params: RoundParams) -> Signed:
+        """Nobody has signed."""
+        rows = params.clients if params.threat == "malicious-server" else 0
+        return cls(
+            shares=np.zeros((rows, SIGNATURE_BYTES), dtype=np.uint8),
+            uploads=np.zeros((rows, DIGEST_BYTES + SIGNATURE_BYTES), dtype=np.uint8),
+            consistency=np.zeros((rows, SIGNATURE_BYTES), dtype=np.uint8),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -48,6 +76,7 @@ class CollectingShares(Secret):
     roster: Roster
     graph: MaskingGraph | None
     sealed: Bytes
+    signed: Signed
     received: Members
 
 
@@ -59,6 +88,7 @@ class CollectingInputs(Secret):
     roster: Roster
     graph: MaskingGraph
     sealed: Bytes
+    signed: Signed
     shared: Members
     accumulator: NDArray[np.unsignedinteger]
     received: Members
@@ -66,26 +96,25 @@ class CollectingInputs(Secret):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class CollectingConsistency(Secret):
-    """Survivors (U3) are announced; their ``signatures`` of that set (uint8[n, 64]) are collected."""
+    """Survivors (U3) are announced; their signatures of that set are collected."""
 
     session_id: bytes
     roster: Roster
     graph: MaskingGraph
     sealed: Bytes
+    signed: Signed
     shared: Members
     survivors: Members
     accumulator: NDArray[np.unsignedinteger]
-    signatures: Bytes
     received: Members
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class CollectingUnmask(Secret):
-    """Shares are asked for. ``held`` is uint8[n, k, 40]: a holder's row runs over all its neighbours.
+    """Shares are asked for. ``held`` is uint8[n, k, 40 or 56]: a holder's row runs over all its neighbours.
 
     Attributes:
         asked: bool[n], who may answer: the survivors, or those among them that signed the set (U4).
-        signatures: uint8[n, 64] in the malicious-server model, else uint8[0, 64].
         sealed: what dealers sealed and committed to, uint8[n, k, 256] in the malicious-server model, else empty.
     """
 
@@ -93,11 +122,11 @@ class CollectingUnmask(Secret):
     roster: Roster
     graph: MaskingGraph
     sealed: Bytes
+    signed: Signed
     shared: Members
     survivors: Members
     accumulator: NDArray[np.unsignedinteger]
     asked: Members
-    signatures: Bytes
     held: Bytes
     received: Members
 

@@ -36,6 +36,7 @@ class Label(enum.Enum):
     SIGNED_BODY = b"secagg/v1/signed-body"
     SHARE_COMMITMENT = b"secagg/v1/share-commitment"
     CONSISTENCY = b"secagg/v1/consistency"
+    ACCEPTED_SHARES = b"secagg/v1/accepted-shares"
 
 
 def derive(secret: bytes, *, salt: bytes, label: Label, info: bytes = b"", length: int) -> bytes:

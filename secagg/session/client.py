@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import SupportsIndex
 
 import numpy as np
@@ -57,6 +57,9 @@ class ClientSession(Single):
             complete a round together.
         identity: this client's signing key and the directory that it pins; in the malicious-server model, and only
             there. The directory holds exactly the round's clients.
+        earlier: what this client's sessions released before (``release``). One that was for the same context makes this
+            client refuse survivors that differ from it by fewer than A + 2 clients, since the two sums would tell about
+            one of them; without it nothing of the kind is refused.
         randomness: source of keys, seeds and rounding: the operating system's outside tests.
 
     Raises:
@@ -70,6 +73,7 @@ class ClientSession(Single):
         *,
         context: bytes = b"",
         identity: Identity | None = None,
+        earlier: Iterable[states.Release] = (),
         randomness: Randomness = system_randomness,
     ) -> None:
         if not isinstance(params, RoundParams):
@@ -82,6 +86,7 @@ class ClientSession(Single):
             client_id=client_id,
             context=context_digest(context),
             directory=_checked_directory(params, client_id, identity),
+            earlier=_checked_releases(earlier),
         )
         self._identity = identity
         self._state: states.ClientState = states.Idle()
@@ -112,6 +117,13 @@ class ClientSession(Single):
     def clipped(self) -> float | None:
         """The share of this client's coordinates that ``clip`` cut off, 0 to 1; None before ``submit``; kept local."""
         return self._clipped
+
+    @property
+    def release(self) -> states.Release | None:
+        """What this client released shares for, to be kept for its later sessions; None before it has."""
+        if not isinstance(self._state, states.Released):
+            return None
+        return states.Release(context=self._party.context, survivors=tuple(self._state.survivors.tolist()))
 
     @exclusive
     def receive(self, payload: Buffer) -> Reply | InputNeeded | BeaconNeeded:
@@ -176,7 +188,8 @@ class ClientSession(Single):
         )
         if self._identity is not None:
             header = Header(kind=Kind.MASKED_INPUT, sender=self.client_id, session=state.session_id)
-            payload += self._identity.sign(header, memoryview(payload)[HEADER_BYTES:])
+            body = memoryview(payload)[HEADER_BYTES:]
+            payload += state.accepted + self._identity.sign(header, body, attached=state.accepted)
         request, _ = self._answers[Kind.RELAYED_SHARES]
         self._state, self._clipped = masked, clipped
         self._answers[Kind.RELAYED_SHARES] = (request, payload)
@@ -356,6 +369,13 @@ class ClientSession(Single):
     def _check_session(header: Header, expected: bytes) -> None:
         if header.session != expected:
             raise ServerFault("the message belongs to another session, or the roster was not the same for everybody")
+
+
+def _checked_releases(earlier: Iterable[states.Release]) -> tuple[states.Release, ...]:
+    releases = tuple(earlier) if isinstance(earlier, Iterable) else ()
+    if not isinstance(earlier, Iterable) or not all(isinstance(one, states.Release) for one in releases):
+        raise InputError("earlier must hold what the property 'release' of earlier sessions gave")
+    return releases
 
 
 def _checked_directory(params: RoundParams, client_id: int, identity: Identity | None) -> bytes:

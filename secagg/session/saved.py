@@ -20,6 +20,7 @@ ServerFields = tuple[server_states.Round, server_states.ServerState]
 _SHARED = (RoundParams, FixedPoint, Roster)
 _CLIENT = (
     client_states.Party,
+    client_states.Release,
     client_states.Idle,
     client_states.Advertised,
     client_states.Fixed,
@@ -33,6 +34,7 @@ _SERVER = (
     CompleteGraph,
     HararyGraph,
     server_states.Round,
+    server_states.Signed,
     server_states.CollectingKeys,
     server_states.CollectingShares,
     server_states.CollectingInputs,

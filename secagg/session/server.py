@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import SupportsIndex, cast
+from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import DecodeError, InputError, LocalProtocolError, PeerFault, StaleMessage, TooFewClients
-from secagg.identity import Directory
+from secagg.identity import Directory, body_hash
 from secagg.pairwise import server as steps
 from secagg.pairwise import server_states as states
+from secagg.pairwise.evidence import Transcript
 from secagg.pairwise.identifiers import context_digest, round_id
 from secagg.pairwise.masking import check_threads
-from secagg.pairwise.messages import FORMATS, Invitation, Members
+from secagg.pairwise.messages import FORMATS, Invitation, Kind, Members
 from secagg.pairwise.recovery import unmask_sum
 from secagg.pairwise.transitions import SERVER_TRANSITIONS, ServerTransition, stages_of
 from secagg.params import RoundParams
@@ -70,6 +71,7 @@ class ServerSession(Single):
             round_id=round_id(params, context_digest(context), nonce),
             nonce=nonce,
             ring_seed=ring_seed,
+            context=context_digest(context),
             directory=checked_directory(params, ids, directory),
         )
         self._directory = directory
@@ -189,15 +191,11 @@ class ServerSession(Single):
         if header.sender != client_id:
             raise PeerFault(client_id, "its message names another sender")
         state = self._open_state(client_id, position, header)
-        body, signature = self._authenticated(client_id, header, body)
+        body, hashed, signature = self._authenticated(client_id, header, body)
         try:
-            self._fold(state, position, body, signature)
+            self._fold(state, position, body, hashed, signature)
         except DecodeError as problem:
             raise PeerFault(client_id, str(problem)) from None
-        except PeerFault as fault:
-            if fault.proof:
-                fault.evidence += (bytes(memoryview(cast(bytes, payload)).cast("B")),)
-            raise
 
     @exclusive
     def use_beacon(self, beacon: bytes) -> None:
@@ -227,6 +225,27 @@ class ServerSession(Single):
             None
             if isinstance(self._state, states.CollectingKeys | states.Finished | states.Aborted)
             else self._state.session_id
+        )
+
+    def transcript(self, *, beacon: bytes | None = None) -> Transcript:
+        """Return what fixes this session, for third parties that check a fault's ``evidence`` against it.
+
+        Args:
+            beacon: what ``use_beacon`` was given, where the graph is sparse.
+
+        Raises:
+            LocalProtocolError: the roster is not fixed, or the round is over; or the model has no evidence.
+        """
+        state = self._state
+        if isinstance(state, states.CollectingKeys | states.Finished | states.Aborted) or self._directory is None:
+            raise LocalProtocolError("a transcript is there while a malicious-server round has a roster and is open")
+        return Transcript(
+            params=self.params,
+            context=self._round.context,
+            nonce=self._round.nonce,
+            roster=state.roster.encode_common(),
+            directory=self._directory,
+            beacon=beacon,
         )
 
     @exclusive
@@ -357,32 +376,35 @@ class ServerSession(Single):
             raise StaleMessage(client_id, "its message is in already")
         return state
 
-    def _authenticated(self, client_id: int, header: Header, body: memoryview) -> tuple[memoryview, bytes]:
-        """Split a body from the signature behind it, and check that."""
-        size = FORMATS[self.params.threat].signature_bytes
+    def _authenticated(self, client_id: int, header: Header, body: memoryview) -> tuple[memoryview, bytes, bytes]:
+        """Split a body from the signature behind it, and check that; return the hash that was signed as well."""
         if self._directory is None:
-            return body, b""
-        if len(body) < size:
+            return body, b"", b""
+        form = FORMATS[self.params.threat]
+        attached = form.accepted_bytes if header.kind == Kind.MASKED_INPUT else 0
+        if len(body) < form.signature_bytes + attached:
             raise PeerFault(client_id, "its message is too short to bear a signature")
-        signature = bytes(body[len(body) - size :])
-        body = body[: len(body) - size]
+        end = len(body) - form.signature_bytes
+        hashed, signature = body_hash(body[: end - attached]), bytes(body[end:])
         try:
-            self._directory.check(client_id, header, body, signature)
+            self._directory.check_hashed(
+                client_id, header, hashed, signature, attached=bytes(body[end - attached : end])
+            )
         except DecodeError as problem:
             raise PeerFault(client_id, f"its message is not authentic: {problem}") from None
-        return body, signature
+        return body[:end], hashed, signature
 
-    def _fold(self, state: states.Collecting, position: int, body: memoryview, signature: bytes) -> None:
+    def _fold(self, state: states.Collecting, position: int, body: memoryview, hashed: bytes, signature: bytes) -> None:
         if isinstance(state, states.CollectingKeys):
             steps.fold_advertisement(self._round, state, position, body, signature, self._known_keys)
         elif isinstance(state, states.CollectingShares):
-            steps.fold_shares(self._round, state, position, body)
+            steps.fold_shares(self._round, state, position, body, signature)
         elif isinstance(state, states.CollectingInputs):
-            steps.fold_input(self._round, state, position, body)
+            steps.fold_input(self._round, state, position, body, hashed + signature)
         elif isinstance(state, states.CollectingConsistency):
             steps.fold_consistency(self._round, state, position, body, signature)
         else:
-            steps.fold_unmask_shares(self._round, state, position, body)
+            steps.fold_unmask_shares(self._round, state, position, body, signature)
 
 
 def _frozen(words: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-import secagg
+from secagg.pairwise.transitions import STAGES, stages_of
 from secagg.params import RoundParams
 from secagg.training.driver import Plan, RoundRecord, Traffic
 from secagg.training.federation import Federation
@@ -19,11 +19,13 @@ STAGE_NAMES: Mapping[str, str] = {
     "advertise_keys": "advertise",
     "share_keys": "share",
     "masked_input": "input",
+    "check_consistency": "check",
     "unmask": "unmask",
 }
 """Short names of the stages, for columns and labels."""
 
-_WIDE = 92  # columns that a round's line takes before the list of drop-outs
+_WIDE = 108  # columns that a round's line takes in the semi-honest model, with some drop-outs at its end
+_STAGE_WIDTH = 10
 
 
 class TrainingView:
@@ -35,7 +37,7 @@ class TrainingView:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._narrow = console.is_terminal and console.width < _WIDE + 16
+        self._stages: tuple[str, ...] = STAGES
 
     def federation(self, federation: Federation) -> None:
         """Print what is trained on, and how the records lie."""
@@ -49,7 +51,9 @@ class TrainingView:
     def plan(self, plan: Plan) -> None:
         """Print the parameters of a round."""
         params = plan.training
+        self._stages = stages_of(params.threat)
         self._heading("Parameters")
+        self._fact("threat", f"{params.threat}: {_promise(params)}")
         self._fact("protocol", f"{params.protocol}, {_graph(params)}")
         self._fact("threshold", f"{params.threshold} of {params.neighbours} neighbours rebuild a secret (t of k)")
         self._fact(
@@ -75,7 +79,7 @@ class TrainingView:
         if attempts > 1:
             self._fact("", f"had too few survivors at first: attempt {attempts} gave the sum")
         self._fact("", f"dropped out before {_dropped(traffic)}" if traffic.dropped else "nobody dropped out")
-        stages = "".join(f"{STAGE_NAMES[stage]:>10}" for stage in secagg.STAGES)
+        stages = "".join(f"{STAGE_NAMES[stage]:>{_STAGE_WIDTH}}" for stage in self._stages)
         tail = "" if self._narrow else f"{stages}  dropped out before"
         self._print(f"{'round':>7}{'loss':>9}{'accuracy':>10}{'in sum':>8}{'up/client':>12}{tail}", style="bold")
 
@@ -88,12 +92,12 @@ class TrainingView:
             return
         line += f"{len(traffic.survivors):>8}{_size(traffic.bytes_up_total):>12}"
         gone = _dropped(traffic)
-        seconds = [_duration(traffic.seconds.get(stage, 0.0)) for stage in secagg.STAGES]
+        seconds = [_duration(traffic.seconds.get(stage, 0.0)) for stage in self._stages]
         if not self._narrow:
-            self._print(f"{line}{''.join(f'{text:>10}' for text in seconds)}  {gone or '-'}")
+            self._print(f"{line}{''.join(f'{text:>{_STAGE_WIDTH}}' for text in seconds)}  {gone or '-'}")
             return
         self._print(line)
-        named = zip(secagg.STAGES, seconds, strict=True)
+        named = zip(self._stages, seconds, strict=True)
         self._wrapped(" " * 9, ", ".join(f"{STAGE_NAMES[stage]} {text}" for stage, text in named), style="dim")
         if gone:
             self._wrapped(" " * 9, f"dropped out before {gone}", style="dim")
@@ -115,6 +119,11 @@ class TrainingView:
             self._fact("failed", f"{end.rounds_failed} of {len(outcome.secure)} rounds; they changed no model")
         self._fact("time", f"{_duration(total_seconds(outcome.secure))} in all stages of all rounds, one process")
 
+    @property
+    def _narrow(self) -> bool:
+        wide = _WIDE + _STAGE_WIDTH * (len(self._stages) - len(STAGES))
+        return self._console.is_terminal and self._console.width < wide
+
     def _heading(self, text: str) -> None:
         self._print(f"\n{text}", style="bold cyan")
 
@@ -130,6 +139,12 @@ class TrainingView:
     def _print(self, text: str, style: str = "") -> None:
         # Text: no markup or highlighting of digits; a pipe gets whole lines whatever width is assumed
         self._console.print(Text(text, style=style), soft_wrap=not self._console.is_terminal)
+
+
+def _promise(params: RoundParams) -> str:
+    if params.threat == "semi-honest":
+        return "the aggregator may be curious, and follows the protocol"
+    return f"the aggregator may lie; {params.quorum} of {params.clients} clients vouch for who is in a sum"
 
 
 def _graph(params: RoundParams) -> str:

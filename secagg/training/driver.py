@@ -18,7 +18,8 @@ import numpy as np
 
 import secagg
 from secagg.errors import InputError, TooFewClients
-from secagg.params import FixedPoint, Protocol, RoundParams
+from secagg.pairwise.transitions import stages_of
+from secagg.params import FixedPoint, Protocol, RoundParams, Threat
 from secagg.training import linear
 from secagg.training.bound import Extent, distance_bound
 from secagg.training.federation import Federation
@@ -42,6 +43,7 @@ class Settings:
         actual_dropout: rate at which parties really drop out, if not as planned; rounds may then fail.
         corrupt: planned rate of parties that collude with the aggregator, in [0, 1).
         protocol: ``secagg`` or ``secagg+``.
+        threat: ``semi-honest`` or ``malicious-server``; every party's identity and the beacon are then simulated too.
         encoding: of an update's coordinates.
         local: how a party trains between two sums.
         threads: of the masking kernels.
@@ -53,6 +55,7 @@ class Settings:
     actual_dropout: float | None = None
     corrupt: float = 0.1
     protocol: Protocol = "secagg+"
+    threat: Threat = "semi-honest"
     encoding: FixedPoint = field(default_factory=lambda: FixedPoint(clip=1.0, bits=16))
     local: LocalTraining = field(default_factory=LocalTraining)
     threads: int = 1
@@ -184,6 +187,7 @@ def plan(federation: Federation, settings: Settings) -> Plan:
             dropout=settings.dropout,
             corrupt=settings.corrupt,
             protocol=settings.protocol,
+            threat=settings.threat,
         )
 
     features = len(federation.schema.features)
@@ -201,8 +205,9 @@ def draw_faults(settings: Settings, params: RoundParams, round_number: int, atte
     gone = rng.permutation(np.flatnonzero(rng.random(params.clients) < rate))
     if settings.actual_dropout is None:
         gone = gone[: params.dropout_count]
-    stages = rng.integers(len(secagg.STAGES), size=len(gone))
-    return {int(party): secagg.STAGES[stage] for party, stage in sorted(zip(gone, stages, strict=True))}
+    stages = stages_of(params.threat)
+    drawn = rng.integers(len(stages), size=len(gone))
+    return {int(party): stages[stage] for party, stage in sorted(zip(gone, drawn, strict=True))}
 
 
 def agree_scaling(federation: Federation, settings: Settings, params: RoundParams) -> ScaledFederation:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import secagg
 from secagg.errors import InputError
 from secagg.training.console import STAGE_NAMES
 from secagg.training.report import Outcome
@@ -19,7 +18,13 @@ if TYPE_CHECKING:
     from matplotlib.patches import Patch
 
 # Okabe-Ito: told apart by readers who do not see all colours
-_STAGE_COLOURS = ("#56B4E9", "#0072B2", "#E69F00", "#CC79A7")
+_STAGE_COLOURS = {
+    "advertise_keys": "#56B4E9",
+    "share_keys": "#0072B2",
+    "masked_input": "#E69F00",
+    "check_consistency": "#009E73",
+    "unmask": "#CC79A7",
+}
 _SECURE, _PLAIN, _INK = "#0072B2", "#D55E00", "#333333"
 _STYLE: dict[str, Any] = {
     "axes.spines.top": False,
@@ -77,7 +82,7 @@ def _draw(figure: Figure, outcome: Outcome) -> None:
     params, schema = outcome.plan.training, outcome.federation.schema
     figure.suptitle(
         f"{schema.name}: {params.clients} clients, {len(outcome.secure)} rounds, {params.protocol} "
-        f"({params.graph} graph, k = {params.neighbours}, t = {params.threshold})",
+        f"({params.threat}, {params.graph} graph, k = {params.neighbours}, t = {params.threshold})",
         fontsize=13,
         fontweight="bold",
         color=_INK,
@@ -110,26 +115,25 @@ def _dropouts(axes: Axes, outcome: Outcome) -> None:
     cells = np.full((clients, rounds), np.nan)
     for column, record in enumerate(outcome.secure):
         for party, stage in record.traffic.dropped.items():
-            cells[party, column] = secagg.STAGES.index(stage)
+            cells[party, column] = outcome.stages.index(stage)
         if record.traffic.failure is not None:
             axes.axvspan(record.round - 0.5, record.round + 0.5, color=_PLAIN, alpha=0.15, linewidth=0)
     edges = np.arange(rounds + 1) + 0.5, np.arange(clients + 1) - 0.5
     gap = 1.5 if clients <= 40 else 0.0
-    axes.pcolormesh(
-        *edges, cells, cmap=ListedColormap(_STAGE_COLOURS), vmin=-0.5, vmax=3.5, edgecolors="white", linewidth=gap
-    )
+    colours = ListedColormap([_STAGE_COLOURS[stage] for stage in outcome.stages])
+    last = len(outcome.stages) - 0.5
+    axes.pcolormesh(*edges, cells, cmap=colours, vmin=-0.5, vmax=last, edgecolors="white", linewidth=gap)
     failed = any(record.traffic.failure is not None for record in outcome.secure)
     title = "Who dropped out before which message" + (" (shaded: no sum)" if failed else "")
     axes.set(title=title, xlabel="round", ylabel="client", ylim=(clients - 0.5, -0.5))
     axes.grid(visible=False)
     _whole_numbers(axes.yaxis)
     _whole_rounds(axes, outcome)
-    names = zip(secagg.STAGES, _STAGE_COLOURS, strict=True)
-    _legend_above(axes, [Patch(color=colour, label=STAGE_NAMES[stage]) for stage, colour in names])
+    _legend_above(axes, [Patch(color=_STAGE_COLOURS[one], label=STAGE_NAMES[one]) for one in outcome.stages])
 
 
 def _bytes(axes: Axes, outcome: Outcome) -> None:
-    stages = list(secagg.STAGES)
+    stages = outcome.stages
     places = np.arange(len(stages))
     for offset, field, colour, label in ((-0.2, "bytes_up", _SECURE, "up"), (0.2, "bytes_down", "#9CC7E4", "down")):
         sizes = [max((getattr(r.traffic, field).get(s, 0) for r in outcome.secure), default=0) for s in stages]
@@ -146,11 +150,11 @@ def _bytes(axes: Axes, outcome: Outcome) -> None:
 def _seconds(axes: Axes, outcome: Outcome) -> None:
     rounds = np.array([record.round for record in outcome.secure])
     floor = np.zeros(len(rounds))
-    for stage, colour in zip(secagg.STAGES, _STAGE_COLOURS, strict=True):
+    for stage in outcome.stages:
         height = 1000 * np.array([record.traffic.seconds.get(stage, 0.0) for record in outcome.secure])
-        axes.bar(rounds, height, bottom=floor, color=colour, label=STAGE_NAMES[stage], width=0.8)
+        axes.bar(rounds, height, bottom=floor, color=_STAGE_COLOURS[stage], label=STAGE_NAMES[stage], width=0.8)
         floor += height
-    axes.set(title="Time by stage", xlabel="round", ylabel="ms, all clients in one process")
+    axes.set(title="Time", xlabel="round", ylabel="ms, all clients in one process")
     axes.grid(visible=False, axis="x")
     axes.margins(y=0.05)
     _whole_rounds(axes, outcome)
@@ -159,7 +163,7 @@ def _seconds(axes: Axes, outcome: Outcome) -> None:
 
 def _legend_above(axes: Axes, handles: list[Patch] | None = None) -> None:
     place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.0, 0.985), "borderaxespad": 0.0}
-    compact: dict[str, Any] = {"ncols": len(secagg.STAGES), "handlelength": 1.0, "columnspacing": 1.0}
+    compact: dict[str, Any] = {"ncols": len(_STAGE_COLOURS), "handlelength": 1.0, "columnspacing": 1.0}
     axes.legend(**({"handles": handles} if handles else {}), **place, **compact, handletextpad=0.4)
 
 

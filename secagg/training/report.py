@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from secagg._version import __version__
+from secagg.pairwise.transitions import stages_of
 from secagg.params import RoundParams
 from secagg.training.driver import Comparison, PlainRecord, Plan, RoundRecord, ScaledFederation, Settings, Traffic
 from secagg.training.federation import Federation
@@ -29,6 +30,11 @@ class Outcome:
     plain: tuple[PlainRecord, ...]
     comparison: Comparison
     kernels_compiled: int
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages of a round in the training's threat model, in order."""
+        return stages_of(self.plan.training.threat)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -101,6 +107,7 @@ def _settings(settings: Settings) -> dict[str, Any]:
 def _parameters(params: RoundParams) -> dict[str, Any]:
     return {
         "protocol": params.protocol,
+        "threat": params.threat,
         "clients": params.clients,
         "dimension": params.dimension,
         "clip": params.encoding.clip,

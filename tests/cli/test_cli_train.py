@@ -139,6 +139,35 @@ def test_other_federations_train(federation):
     assert final["distance"] <= final["bound"]
 
 
+@pytest.mark.parametrize(("threat", "stages"), [("semi-honest", 4), ("malicious-server", 5)])
+def test_the_threat_model_is_planned_shown_and_reported(threat, stages, tmp_path):
+    figures = tmp_path / "run.json"
+    done = invoke("train", "--rounds", "6", "--threat", threat, "--json", str(figures))
+    assert done.exit_code == 0, done.output
+    assert f"threat     {threat}: the aggregator may" in done.stdout
+    assert ("check" in done.stdout) == (stages == 5)
+    report = strict_json(figures.read_text(encoding="utf-8"))
+    assert report["parameters"]["threat"] == report["statistics_round"]["parameters"]["threat"] == threat
+    for entry in (report["statistics_round"], *report["rounds"]):
+        assert len(entry["bytes_up"]) == len(entry["seconds"]) == stages
+        assert set(entry["dropped"].values()) <= set(entry["bytes_up"])
+    assert report["final"]["rounds_failed"] == 0
+    assert report["final"]["distance"] <= report["final"]["bound"]
+
+
+def test_a_malicious_servers_training_is_plotted_and_fits_narrow_terminals(monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
+    from rich.console import Console
+
+    plot = tmp_path / "run.svg"
+    monkeypatch.setattr(cli, "Console", lambda **_: Console(force_terminal=True, width=112, color_system=None))
+    done = invoke(*QUICK, "--threat", "malicious-server", "--plot", str(plot))
+    assert done.exit_code == 0, done.output
+    assert "check " in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 112
+    assert "malicious-server" in plot.read_text(encoding="utf-8")
+
+
 def test_a_hundred_clients_use_the_sparse_graph():
     done = invoke("train", "--clients", "100", "--rounds", "2", "--json", "-")
     assert done.exit_code == 0, done.output
@@ -167,6 +196,11 @@ def test_a_hundred_clients_use_the_sparse_graph():
         (("--dropout", "0.95"), "vanish"),
         (("--corrupt", "-0.1"), "corrupt"),
         (("--federation", "no-such"), "breast-cancer"),
+        (("--threat", "malicious-server", "--dropout", "0.5"), "vouch for the survivor set"),
+        (
+            ("--threat", "malicious-server", "--clients", "5", "--dropout", "0.25", "--corrupt", "0"),
+            "no threshold is safe",
+        ),
         (("--json", "no/such/directory/out.json"), "directory"),
         (("--plot", "plot.xyz"), "xyz"),
     ],

@@ -69,18 +69,8 @@ def test_wycheproof(wycheproof: Callable[..., Any]) -> None:
     assert refused >= 30
 
 
-@pytest.mark.parametrize("u", LOW_ORDER)
-@pytest.mark.parametrize("high_bit", [0, 1 << 255])
-def test_low_order_is_refused(u: int, high_bit: int) -> None:
-    public = (u | high_bit).to_bytes(32, "little")
-    assert is_low_order(public)
-    with pytest.raises(DecodeError, match="low order"):
-        AgreementKey.generate().exchange(public)
-
-
 def test_only_the_least_encoding_of_a_point_is_canonical() -> None:
-    p = (1 << 255) - 19
-    for u, canonical in ((0, True), (p - 1, True), (p, False), (p + 1, False), (9 | 1 << 255, False)):
+    for u, canonical in ((0, True), (P - 1, True), (P, False), (P + 1, False), (9 | 1 << 255, False)):
         assert is_canonical(u.to_bytes(32, "little")) == canonical
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cohort import Cohort, deterministic, plan
-from secagg import ClientSession, DecodeError, InputError, InputNeeded, ServerFault, ServerSession
+from cohort import Cohort, plan
+from secagg import ClientSession, DecodeError, InputError, InputNeeded, Release, ServerFault, ServerSession
 
 KEY = bytes(range(32))
 
@@ -91,18 +91,6 @@ def test_delivered_replies_are_forgotten_and_never_made_again():
             cohort.clients[2].receive(request)
 
 
-def test_a_state_is_sealed_under_a_fresh_salt_and_shows_no_secret():
-    params = plan(3, 2)
-    session = ClientSession(params, 1, randomness=deterministic("sealing"))
-    server = ServerSession(params, range(3))
-    session.receive(server.requests()[1])
-    secret = session._state.seed
-    assert secret in session.save()
-    one, other = session.save(seal_key=KEY), session.save(seal_key=KEY)
-    assert one != other
-    assert secret not in one
-
-
 @pytest.mark.parametrize("kind", [ClientSession, ServerSession])
 def test_saved_bytes_that_do_not_fit_are_refused(kind):
     params = plan(3, 2)
@@ -138,3 +126,20 @@ def test_any_damage_to_a_saved_state_is_noticed(data):
     saved[at] ^= data.draw(st.integers(1, 255))
     with pytest.raises(DecodeError):
         ClientSession.restore(bytes(saved))
+
+
+def test_a_release_is_kept_as_bytes():
+    cohort = Cohort(plan(8, 1, dropout=0.25), np.zeros((8, 1)))
+    assert cohort.clients[0].release is None
+    cohort.run({3: "masked_input"})
+    release = cohort.clients[0].release
+    assert release.survivors == (0, 1, 2, 4, 5, 6, 7)
+    assert Release.decode(release.encode()) == release
+    restored = ClientSession.restore(cohort.clients[0].save())
+    assert restored.release == release
+    for bad in (b"", release.encode()[:-1], release.encode() + release.encode()[-8:], bytes(31)):
+        with pytest.raises(DecodeError):
+            Release.decode(bad)
+    for bad in (5, [b"x"], [release, None]):
+        with pytest.raises(InputError, match="earlier"):
+            ClientSession(cohort.params, 0, earlier=bad)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import pickle
 import threading
 
@@ -22,7 +21,6 @@ from secagg import (
     TooFewClients,
     snapshot,
 )
-from secagg.pairwise.messages import UnmaskShares
 from secagg.session import saved
 
 
@@ -76,17 +74,9 @@ def test_a_session_in_use_refuses_every_other_call():
     client.submit(np.zeros(2))
 
 
-@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps], ids=["copy", "deepcopy", "pickle"])
-def test_sessions_and_what_holds_their_secrets_have_no_copies(duplicate):
-    client, server = ready_client(2), ServerSession(plan(3, 2), range(3))
-    for one in (client, client._state, server, server._state, UnmaskShares(shares=np.zeros((1, 40), np.uint8))):
-        with pytest.raises(TypeError, match=r"not (copied|pickled)"):
-            duplicate(one)
-
-
 @pytest.mark.parametrize(
     "error",
-    [PeerFault(3, "x", proof=True, evidence=(b"y",)), StaleMessage(4, "x"), TooFewClients(1, 2, "x")],
+    [PeerFault(3, "x", proof=True), StaleMessage(4, "x"), TooFewClients(1, 2, "x")],
     ids=lambda error: type(error).__name__,
 )
 def test_errors_do_cross_process_boundaries(error):

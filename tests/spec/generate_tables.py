@@ -40,6 +40,7 @@ PURPOSES = {
     "SIGNED_BODY": "hash of a body that is signed (malicious-server model)",
     "SHARE_COMMITMENT": "commitment to a share (malicious-server model)",
     "CONSISTENCY": "digest of U2 and U3 that clients sign (malicious-server model)",
+    "ACCEPTED_SHARES": "digest of the relayed shares that an upload was masked for (malicious-server model)",
     "LAYOUT": "digest of a layout of named arrays, for callers to put into the context",
 }
 SENDERS = {
@@ -51,7 +52,7 @@ SENDERS = {
     ),
     Kind.ENCRYPTED_SHARES: ("client", "`row` \\|N(i) ∩ U1\\|"),
     Kind.RELAYED_SHARES: ("server, to each of U2", "ceil(n/8) + `row` \\|N(i) ∩ U2\\|"),
-    Kind.MASKED_INPUT: ("client", "ceil((d+1) b / 8)"),
+    Kind.MASKED_INPUT: ("client", "ceil((d+1) b / 8) + `accepted`"),
     Kind.UNMASK_REQUEST: ("server, to each of U3", "ceil(n/8)"),
     Kind.CONSISTENCY: ("client (malicious-server model)", "32"),
     Kind.RELAYED_SIGNATURES: ("server, to each of U4 (malicious-server model)", "ceil(n/8) + 64 \\|U4\\|"),
@@ -88,6 +89,7 @@ def lengths() -> str:
         "record": lambda form: form.release_bytes,
         "sealed": lambda form: form.sealed_bytes,
         "row": lambda form: form.dealt_bytes,
+        "accepted": lambda form: form.accepted_bytes,
     }
     rows = [[f"`{name}`", *(str(length(FORMATS[threat])) for threat in FORMATS)] for name, length in names.items()]
     return table(["bytes of", *FORMATS], rows)

@@ -259,7 +259,8 @@ def verify(public: bytes, signature: bytes, context: bytes, statement: bytes) ->
 
 def of_message(head: bytes, body: bytes) -> tuple[bytes, bytes]:
     """Return the context and the statement of the signature behind a message."""
-    return b"secagg/v1/message/" + head[6:7], head + digest("signed-body", body)
+    end = len(body) - (32 if head[6] == INPUT else 0)
+    return b"secagg/v1/message/" + head[6:7], head + digest("signed-body", body[:end]) + body[end:]
 
 
 def authenticated(public: bytes, message: bytes) -> bytes:
@@ -533,6 +534,7 @@ class Client:
     def receive_shares(self, message: bytes) -> None:
         params, i = self.params, self.position
         body = open_message(message, RELAY, SERVER, self.session)
+        self.accepted = digest("accepted-shares", self.session, body) if params.malicious else b""
         size = (params.n + 7) // 8
         self.shared = bitmap(body[:size], params.n)
         self.neighbours = [j for j in self.neighbours if j in self.shared]
@@ -558,7 +560,7 @@ class Client:
             sign_of = 1 if i < j else -1
             stream = key_stream(key, count, params.lane)
             words = [word + sign_of * mask for word, mask in zip(words, stream, strict=True)]
-        return self.message(INPUT, self.session, pack(params, words))
+        return self.message(INPUT, self.session, pack(params, words) + self.accepted)
 
     def check_consistency(self, message: bytes) -> bytes:
         self.survivors = bitmap(open_message(message, REQUEST, SERVER, self.session), self.params.n)
@@ -604,7 +606,8 @@ def sum_of_round(
     """Return the d + 1 words of the sum in the clear, from the messages of the round alone.
 
     ``rosters`` maps a client's id to the roster that it was sent; ``relay`` and ``request`` (the survivor set) are any
-    client's; ``dealt``, ``inputs`` and ``releases`` map ids to what clients sent.
+    client's; ``dealt``, ``inputs`` and ``releases`` map ids to what clients sent. That each input was masked for what
+    its client was relayed is checked where inputs are signed.
     """
     if directory is not None:
         dealt, inputs, releases = (
@@ -623,17 +626,22 @@ def sum_of_round(
     survivors = bitmap(open_message(request, REQUEST, SERVER, session), params.n)
     assert survivors == {position[one] for one in inputs}
 
-    words = [0] * (params.d + 1)
-    for one, message in inputs.items():
-        upload = unpack(params, open_message(message, INPUT, one, session))
-        words = [word + value for word, value in zip(words, upload, strict=True)]
-
     rows: dict[tuple[int, int], bytes] = {}  # dealer, recipient
     for one, message in dealt.items():
         dealer = position[one]
         recipients = [j for j in graph[dealer] if j in roster.entries]
         body = open_message(message, SHARES, one, session)
         rows |= {(dealer, j): row for j, row in zip(recipients, chunks(body, params.row), strict=True)}
+
+    words = [0] * (params.d + 1)
+    for one, message in inputs.items():
+        body = open_message(message, INPUT, one, session)
+        if params.malicious:
+            i = position[one]
+            relayed = relay[48 : 48 + (params.n + 7) // 8] + b"".join(rows[j, i] for j in graph[i] if j in shared)
+            assert body[-32:] == digest("accepted-shares", session, relayed)
+            body = body[:-32]
+        words = [word + value for word, value in zip(words, unpack(params, body), strict=True)]
 
     released: dict[int, dict[int, bytes]] = {}  # holder -> owner -> share
     for one, message in releases.items():
@@ -667,3 +675,97 @@ def sum_of_round(
     assert len(survivors) <= words[-1] <= len(survivors) * params.max_weight
     assert all(word <= words[-1] * params.largest for word in words[:-1])
     return words
+
+
+# --------------------------------------------------------------------------------------------------------- SPEC "Blame"
+
+
+def convicted(
+    params: Parameters,
+    evidence: bytes,
+    *,
+    context: bytes,
+    nonce: bytes,
+    roster: bytes,
+    directory: Mapping[int, bytes],
+    beacon: bytes | None = None,
+) -> int:
+    """Return the id of the client that the evidence convicts; raise where it proves nothing."""
+    identifier = round_id(params, context, nonce)
+    decoded = Roster.decode(params, roster)
+    session = session_id(identifier, decoded, directory_digest(directory))
+    assert decoded.ids == sorted(directory)
+    graph = [[j for j in range(params.n) if j != i] for i in range(params.n)]
+    if beacon is not None:
+        graph = beacon_graph(params, session, beacon)
+    graph = [[j for j in row if j in decoded.entries] for row in graph]
+    accuse = {1: forged_release, 2: contradictory_dealer}[evidence[0]]
+    return decoded.ids[accuse(params, evidence[1:], identifier, session, decoded, graph, directory)]
+
+
+def parts(encoded: bytes) -> Iterator[bytes]:
+    while encoded:
+        length = int.from_bytes(encoded[:8], "little")
+        assert len(encoded) >= 8 + length
+        yield encoded[8 : 8 + length]
+        encoded = encoded[8 + length :]
+
+
+def forged_release(
+    params: Parameters,
+    evidence: bytes,
+    identifier: bytes,
+    session: bytes,
+    roster: Roster,
+    graph: Sequence[Sequence[int]],
+    directory: Mapping[int, bytes],
+) -> int:
+    dealer, holder = (int.from_bytes(evidence[at : at + 4], "little") for at in (0, 4))
+    one = roster.ids[holder]
+    hashed, upload, agreed, signature = evidence[8:40], evidence[40:104], evidence[104:168], evidence[168:232]
+    relayed, survived, release = parts(evidence[232:])
+    context, accepted = b"secagg/v1/message/" + bytes([INPUT]), digest("accepted-shares", session, relayed)
+    verify(directory[one], upload, context, header(INPUT, one, session) + hashed + accepted)
+    size = (params.n + 7) // 8
+    shared, survivors = bitmap(relayed[:size], params.n), bitmap(survived, params.n)
+    both = consistency_digest(session, params.n, shared, survivors)
+    authenticated(directory[one], header(CONSISTENCY, one, session) + both + agreed)
+    authenticated(directory[one], header(RELEASE, one, session) + release + signature)
+    dealers = [j for j in graph[holder] if j in shared]
+    rows = dict(zip(dealers, chunks(relayed[size:], params.row), strict=True))
+    records = dict(zip(dealers, chunks(release, params.record), strict=True))
+    kind = 1 if dealer in survivors else 0
+    committed = rows[dealer][params.sealed + 32 * kind :][:32]
+    assert committed != share_commitment(session, dealer, holder, kind, records[dealer])
+    return holder
+
+
+def contradictory_dealer(
+    params: Parameters,
+    evidence: bytes,
+    identifier: bytes,
+    session: bytes,
+    roster: Roster,
+    graph: Sequence[Sequence[int]],
+    directory: Mapping[int, bytes],
+) -> int:
+    dealer, kind = int.from_bytes(evidence[:4], "little"), evidence[4]
+    one, signature = roster.ids[dealer], evidence[5:69]
+    dealt, positions, records = parts(evidence[69:])
+    authenticated(directory[one], header(SHARES, one, session) + dealt + signature)
+    rows = dict(zip(graph[dealer], chunks(dealt, params.row), strict=True))
+    holders = [int.from_bytes(position, "little") for position in chunks(positions, 4)]
+    opened = dict(zip(holders, chunks(records, params.record), strict=True))
+    assert len(opened) == len(holders) == params.t
+    for holder, record in opened.items():
+        committed = rows[holder][params.sealed + 32 * kind :][:32]
+        assert committed == share_commitment(session, dealer, holder, kind, record)
+    entry = roster.entries[dealer]
+    authenticated(directory[one], header(ADVERTISEMENT, one, identifier) + entry)
+    try:
+        secret = rebuild([j + 1 for j in holders], [record[:40] for record in opened.values()])
+    except (AssertionError, OverflowError):
+        return dealer
+    right = commitment(identifier, one, secret) == entry[64:96] if kind else public_of(secret) == entry[32:64]
+    assert not right
+    return dealer

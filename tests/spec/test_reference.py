@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import reference
+from cheats import GONE, contradictory_dealer, forged_release, transcript
 from cohort import Cohort, plan
 from secagg import BeaconNeeded, ClientSession, FixedPoint, InputNeeded, RoundParams
 
@@ -282,3 +283,32 @@ def test_the_reference_stands_alone():
     imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     roots = {name.split(".")[0] for name in imported}
     assert roots <= set(sys.stdlib_module_names) | {"Crypto"}
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{"clients": 7, "dropout": 0.25}, {"clients": 44, "dropout": 0.1, "protocol": "secagg+"}],
+    ids=["complete", "harary"],
+)
+@pytest.mark.parametrize("cheat", ["forger", "dealer of a seed", "dealer of a mask key"])
+def test_evidence_convicts_in_the_references_eyes_too(overrides, cheat, monkeypatch):
+    params = plan(dimension=1, threat="malicious-server", encoding=FixedPoint(clip=1.0, bits=8), **overrides)
+    cohort = Cohort(params, np.zeros((params.clients, 1)), context=CONTEXT)
+    if cheat == "forger":
+        culprit, fault = forged_release(cohort)
+    else:
+        culprit = GONE if cheat.endswith("mask key") else 3
+        fault = contradictory_dealer(cohort, monkeypatch, culprit)
+    record, evidence = transcript(cohort), fault.evidence.encode()
+    sides = {
+        "context": CONTEXT,
+        "nonce": record.nonce,
+        "roster": record.roster,
+        "directory": dict(record.directory),
+        "beacon": record.beacon,
+    }
+    assert reference.convicted(reference_parameters(params), evidence, **sides) == culprit
+    for at in (9, 45, 110, len(evidence) // 2, len(evidence) - 1):
+        changed = evidence[:at] + bytes([evidence[at] ^ 1]) + evidence[at + 1 :]
+        with pytest.raises((AssertionError, ValueError, KeyError)):
+            reference.convicted(reference_parameters(params), changed, **sides)

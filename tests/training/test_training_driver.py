@@ -9,6 +9,7 @@ import pytest
 
 import secagg
 from secagg.errors import InputError, ParameterError, TooFewClients
+from secagg.pairwise.transitions import stages_of
 from secagg.params import FixedPoint
 from secagg.training import driver
 from secagg.training.bound import distance_bound
@@ -145,10 +146,11 @@ def test_the_seed_fixes_the_drop_outs():
     assert driver.draw_faults(Settings(), params, 0, attempt=1) != driver.draw_faults(Settings(), params, 0, attempt=2)
 
 
-def test_drop_outs_stay_within_the_plan_and_reach_every_stage():
-    params = driver.plan(make_federation(10), Settings()).training
+@pytest.mark.parametrize("threat", ["semi-honest", "malicious-server"])
+def test_drop_outs_stay_within_the_plan_and_reach_every_stage(threat):
+    params = driver.plan(make_federation(10), Settings(threat=threat)).training
     drawn = [driver.draw_faults(Settings(), params, number) for number in range(200)]
-    assert {stage for faults in drawn for stage in faults.values()} == set(secagg.STAGES)
+    assert {stage for faults in drawn for stage in faults.values()} == set(stages_of(threat))
     assert {party for faults in drawn for party in faults} == set(range(10))
     assert {len(faults) for faults in drawn} == {0, 1, 2} == set(range(params.dropout_count + 1))
 
@@ -174,6 +176,40 @@ def test_the_context_follows_the_model_and_the_round():
     changed = {driver._context(1, model), driver._context(2, model), driver._context(1, np.nextafter(model, 3))}
     assert len(changed) == 3
     assert driver._context(1, model) == driver._context(1, model.copy())
+
+
+@pytest.mark.parametrize("protocol", ["secagg", "secagg+"])
+def test_a_training_against_a_malicious_server_is_as_good_and_names_its_stages(protocol):
+    settings = Settings(rounds=4, threat="malicious-server", protocol=protocol)
+    scaled, secure, end = run(make_federation(10), settings)
+    assert end.rounds_failed == 0
+    assert end.bound is not None
+    assert end.distance <= end.bound
+    for traffic in (scaled.traffic, *(record.traffic for record in secure)):
+        for figures in (traffic.bytes_up, traffic.bytes_down, traffic.seconds):
+            assert tuple(figures) == stages_of("malicious-server")
+        assert set(traffic.dropped.values()) <= set(stages_of("malicious-server"))
+
+
+def test_the_defaults_are_feasible_against_a_malicious_server():
+    params = driver.plan(make_federation(10), Settings(threat="malicious-server")).training
+    assert params.threat == "malicious-server"
+    assert params.minimum_survivors >= params.quorum
+    assert 2 * params.threshold > params.neighbours + params.corrupt_count
+
+
+@pytest.mark.parametrize(
+    ("clients", "rates", "says"),
+    [
+        (5, {"dropout": 0.25, "corrupt": 0.0}, "no threshold is safe for 5 clients"),
+        (10, {"dropout": 0.4, "corrupt": 0.2}, "must vouch for the survivor set"),
+        (10, {"dropout": 0.6, "corrupt": 0.3}, "too few clients"),
+    ],
+)
+def test_rates_that_no_malicious_servers_round_bears_are_refused(clients, rates, says):
+    settings = Settings(threat="malicious-server", **rates)
+    with pytest.raises(ParameterError, match=says):
+        driver.plan(make_federation(clients), settings)
 
 
 @pytest.mark.parametrize("clients", [1, 2])

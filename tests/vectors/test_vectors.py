@@ -246,7 +246,7 @@ def check_operation(party, operation, messages):
         assert type(error) is getattr(secagg, expect["error"]), repr(error)
         assert blame(error) == (expect["culprit"], expect["proof"]), repr(error)
         if "evidence" in expect:
-            assert [part.hex() for part in error.evidence] == expect["evidence"]
+            assert error.evidence.encode().hex() == expect["evidence"]
         if "need" in expect:
             assert (error.have, error.need) == (expect["have"], expect["need"])
         assert party.session.save() == before, "an error changed the party"

@@ -17,6 +17,7 @@ SERVER_FAULT = {"outcome": "error", "error": "ServerFault", "culprit": "server",
 
 ENTRY = {"semi-honest": 96, "malicious-server": 160}
 DEALT = {"semi-honest": 96, "malicious-server": 256}
+RECORD = {"semi-honest": 40, "malicious-server": 56}
 LOW_ORDER = bytes.fromhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800")
 P61 = 2**61 - 1
 
@@ -29,8 +30,8 @@ def peer(culprit: int) -> dict[str, object]:
     return fault("PeerFault", culprit, False)
 
 
-def proved(culprit: int, *evidence: bytes) -> dict[str, object]:
-    return fault("PeerFault", culprit, True) | {"evidence": [part.hex() for part in evidence]}
+def proved(culprit: int, evidence: bytes) -> dict[str, object]:
+    return fault("PeerFault", culprit, True) | {"evidence": evidence.hex()}
 
 
 def stale(culprit: int) -> dict[str, object]:
@@ -79,7 +80,9 @@ def signed(round_: Round, one: int, payload: bytes) -> bytes:
     """Sign a changed message as its sender itself would: a corrupt client's own."""
     header = Header(kind=payload[6], sender=int.from_bytes(payload[8:16], "little"), session=payload[16:48])
     body = payload[HEADER_BYTES:-64]
-    return payload[:HEADER_BYTES] + body + round_.identity(one).sign(header, body)
+    end = len(body) - (32 if header.kind == Kind.MASKED_INPUT else 0)
+    signature = round_.identity(one).sign(header, body[:end], attached=body[end:])
+    return payload[:HEADER_BYTES] + body + signature
 
 
 # ------------------------------------------------------------------------------------------------- what is done

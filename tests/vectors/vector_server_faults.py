@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from unittest import mock
 
 from secagg import PeerFault
 from secagg.pairwise.messages import MASK_KEY_SHARE, Kind
 from secagg.primitives import shamir
+from secagg.primitives.kdf import Label, digest
 from secagg.wire import HEADER_BYTES, Header
 from vector_faults import (
-    DEALT,
     INPUT,
     LOCAL,
     LOW_ORDER,
     OK,
     P61,
+    RECORD,
     Collection,
     Operation,
     call,
@@ -269,18 +270,17 @@ def _signatures(made: Collection, small: Round) -> None:
 
 def _blame(made: Collection, small: Round) -> None:
     good = small.reply(Kind.UNMASK_SHARES, 20)
-    of_first, of_third = committed(small, 10, 0), committed(small, 30, 1)
-    for name, what, at, evidence in (
-        ("share", "a share is another than was committed to", HEADER_BYTES, of_first),
-        ("salt", "the salt is another", HEADER_BYTES + 55, of_first),
-        ("second-share", "the second share is", HEADER_BYTES + 56, of_third),
+    for name, what, at, dealer in (
+        ("share", "a share is another than was committed to", HEADER_BYTES, 10),
+        ("salt", "the salt is another", HEADER_BYTES + 55, 10),
+        ("second-share", "the second share is", HEADER_BYTES + 56, 30),
     ):
         made.server(
             f"server-release-{name}",
             f"{what}, and its holder signed that: a proof, and the sum is exact without it",
             small,
             "CollectingUnmask",
-            convicted(small, 20, flip(good, at), evidence),
+            convicted(small, 20, flip(good, at), dealer),
             *(received(one, f"UNMASK_SHARES from {one}", OK) for one in (10, 30, 40)),
             call("advance", OK | {"result": recovered(small)}),
         )
@@ -290,7 +290,7 @@ def _blame(made: Collection, small: Round) -> None:
         "of a survivor the mask key's share is released instead of the seed's, and its holder signed that: a proof",
         small,
         "CollectingUnmask",
-        convicted(small, 20, other_kind, of_first),
+        convicted(small, 20, other_kind, 10),
     )
     consistency = small.reply(Kind.CONSISTENCY, 20)
     made.server(
@@ -307,7 +307,7 @@ def _blame(made: Collection, small: Round) -> None:
         "two shares of a release change places",
         small,
         "CollectingUnmask",
-        convicted(small, 20, put(good, HEADER_BYTES, second + first), of_first),
+        convicted(small, 20, put(good, HEADER_BYTES, second + first), 10),
     )
     made.server(
         "server-consistency-too-few",
@@ -319,16 +319,34 @@ def _blame(made: Collection, small: Round) -> None:
     )
 
 
-def convicted(round_: Round, holder: int, changed: bytes, commitments: bytes) -> Operation:
-    """Hand in a changed release that its holder signed: it proves the forgery with what the dealer committed to."""
+def convicted(round_: Round, holder: int, changed: bytes, dealer: int) -> Operation:
+    """Hand in a changed release that its holder signed: with what it signed before, that proves the forgery."""
     payload = signed(round_, holder, changed)
-    return received(holder, payload, proved(holder, commitments, payload))
+    upload = round_.reply(Kind.MASKED_INPUT, holder)
+    hashed = digest(Label.SIGNED_BODY, upload[HEADER_BYTES:-96])
+    positions = b"".join(round_.position(one).to_bytes(4, "little") for one in (dealer, holder))
+    agreed = round_.reply(Kind.CONSISTENCY, holder)[-64:]
+    relayed = round_.request(Kind.RELAYED_SHARES, holder)[HEADER_BYTES:]
+    survivors = round_.request(Kind.UNMASK_REQUEST, holder)[HEADER_BYTES:]
+    fixed = b"\1" + positions + hashed + upload[-64:] + agreed + payload[-64:]
+    evidence = fixed + prefixed(relayed) + prefixed(survivors) + prefixed(payload[HEADER_BYTES:-64])
+    return received(holder, payload, proved(holder, evidence))
 
 
-def committed(round_: Round, dealer: int, place: int) -> bytes:
-    """Return what a dealer committed to and signed towards the neighbour that stands at ``place`` among its own."""
-    size = DEALT["malicious-server"]
-    return round_.reply(Kind.ENCRYPTED_SHARES, dealer)[HEADER_BYTES + size * place :][:size][-128:]
+def contradiction(round_: Round, dealer: int, kind: int, holders: Sequence[int]) -> bytes:
+    """Return what convicts a dealer of a complete graph: its signed commitments and what t holders released."""
+    dealt, size = round_.reply(Kind.ENCRYPTED_SHARES, dealer), RECORD["malicious-server"]
+    positions, records = b"", b""
+    for one in holders:
+        positions += round_.position(one).to_bytes(4, "little")
+        at = HEADER_BYTES + size * [other for other in round_.ids if other != one].index(dealer)
+        records += round_.reply(Kind.UNMASK_SHARES, one)[at : at + size]
+    fixed = b"\2" + round_.position(dealer).to_bytes(4, "little") + bytes([kind]) + dealt[-64:]
+    return fixed + prefixed(dealt[HEADER_BYTES:-64]) + prefixed(positions) + prefixed(records)
+
+
+def prefixed(part: bytes) -> bytes:
+    return len(part).to_bytes(8, "little") + part
 
 
 def recovered(round_: Round) -> dict[str, object]:
@@ -361,9 +379,11 @@ def _contradicting_dealer(made: Collection, small: Round) -> None:
     with contextlib.suppress(PeerFault):
         deceived.play()
     operations = []
+    holders = [one for one in small.ids if one != 20][: small.params.threshold]
     for kind in STATES:
         operations += [received(one, deceived.reply(kind, one), OK) for one in small.ids]
-        operations.append(call("advance", OK if kind is not Kind.UNMASK_SHARES else proved(20)))
+        last = kind is Kind.UNMASK_SHARES
+        operations.append(call("advance", proved(20, contradiction(deceived, 20, 1, holders)) if last else OK))
     made.server(
         "server-contradicting-dealer",
         "a dealer's shares, all of them as committed to, rebuild no secret: a proof, and no sum is given out",

@@ -75,7 +75,7 @@ class LyingServer:
             rows = self.state.sealed[neighbours[present], slots[present]].tobytes()
             upload = self.cohort.answer(one, self.message(Kind.RELAYED_SHARES, encode_bitmap(shared), rows))
             if one in self.arc:
-                unpack_add(np.frombuffer(upload[HEADER_BYTES:-64], np.uint8), total, self.params.ring_bits)
+                unpack_add(np.frombuffer(upload[HEADER_BYTES:-96], np.uint8), total, self.params.ring_bits)
         return total
 
     def collect_signatures(self):
@@ -116,7 +116,7 @@ class LyingServer:
             survivors=flags(self.arc),
             accumulator=total,
             asked=flags(self.arc),
-            signatures=np.zeros((CLIENTS, 64), np.uint8),
+            signed=self.state.signed,
             held=held,
             received=flags(released),
         )
@@ -141,7 +141,8 @@ def attack(params, lied_to):
 
 
 @pytest.mark.parametrize("lied_to", ["arc", pytest.param("seams", marks=pytest.mark.slow)])
-def test_an_arc_that_was_shown_another_past_is_not_unmasked(lied_to):
+def test_03_split_view_an_arc_of_the_ring_that_was_shown_another_past_is_not_unmasked(lied_to):
+    """Attack: cut the ring, showing an arc other sharers and survivors. Defence: no set but one finds a quorum."""
     server, total, held, released = attack(parameters(), lied_to)
     assert not released & server.lied_to
     with pytest.raises((TooFewClients, PeerFault)):
@@ -149,13 +150,15 @@ def test_an_arc_that_was_shown_another_past_is_not_unmasked(lied_to):
 
 
 @pytest.mark.slow
-def test_the_attack_is_one_where_no_quorum_is_asked_for(monkeypatch):
+def test_03_split_view_the_cut_is_an_attack_where_no_quorum_is_asked_for(monkeypatch):
+    """Attack: the same cut against clients without the defence, none but t neighbours' signatures: it gives the arc."""
     monkeypatch.setattr(RoundParams, "quorum", 1)
     server, total, held, released = attack(parameters(), "arc")
     assert server.unmask_arc(total, held, released) == server.codes[sorted(server.arc)].sum(axis=0).tolist()
 
 
-def test_two_sets_never_both_reach_the_quorum():
+def test_03_split_view_two_sets_never_both_reach_the_quorum():
+    """Attack: the corrupt sign both sets. Defence: the quorum is more than half of all and the corrupt together."""
     for clients in (2, 5, 10, 41, 100):
         for corrupt in (0.0, 0.1, 0.3):
             try:
@@ -168,6 +171,7 @@ def test_two_sets_never_both_reach_the_quorum():
             assert params.quorum <= params.minimum_survivors
 
 
-def test_rates_at_which_a_quorum_might_not_be_left_are_refused():
+def test_03_split_view_rates_at_which_a_quorum_might_not_be_left_are_refused():
+    """Attack: none; a round in which the defence could not be met must not begin, or it would be given up."""
     with pytest.raises(ParameterError, match="must vouch for the survivor set"):
         plan(100, 1, threat="malicious-server", corrupt=0.1, dropout=0.46, protocol="secagg+")

@@ -1,0 +1,1 @@
+"""Measurements of secagg, and of secagg beside others."""

@@ -1,0 +1,218 @@
+"""Evidence convinces a third party of a cheating client, and nobody can make it up against an honest one."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+
+from cheats import GONE, contradictory_dealer, forged_release, reach, signed, transcript
+from cohort import Cohort, plan
+from secagg import (
+    ContradictoryDealer,
+    DecodeError,
+    FixedPoint,
+    ForgedRelease,
+    LocalProtocolError,
+    PeerFault,
+    decode_evidence,
+)
+from secagg.pairwise.messages import FORMATS, Kind
+from secagg.pairwise.server import relay_for
+from secagg.wire import HEADER_BYTES, Header, encode_bitmap
+
+FORMAT = FORMATS["malicious-server"]
+VARIANTS = {
+    "complete": {"clients": 7, "dropout": 0.25},
+    "harary": {"clients": 44, "dropout": 0.1, "protocol": "secagg+"},
+}
+
+
+@pytest.fixture(params=VARIANTS)
+def cohort(request):
+    params = plan(
+        dimension=3, threat="malicious-server", encoding=FixedPoint(clip=1.0, bits=8), **VARIANTS[request.param]
+    )
+    return Cohort(params, np.zeros((params.clients, 3)))
+
+
+def test_a_forged_release_convinces_whoever_has_the_transcript(cohort):
+    holder, fault = forged_release(cohort)
+    evidence = fault.evidence
+    assert isinstance(evidence, ForgedRelease)
+    assert decode_evidence(evidence.encode()) == evidence
+    assert evidence.convict(transcript(cohort)) == holder
+    assert pickle.loads(pickle.dumps(fault)).evidence == evidence  # noqa: S301 - errors cross process boundaries
+    assert "secret" not in repr(evidence)
+    assert evidence.release.hex() not in repr(evidence)
+
+
+def test_every_record_of_a_release_convicts_if_it_was_forged(cohort):
+    last = len(forged_release(cohort)[1].evidence.release) // FORMAT.release_bytes - 1
+    holder = int(cohort.server._state.graph.neighbours(GONE)[0])
+    payload = bytearray(cohort.answer(holder, cohort.server.requests()[holder]))
+    for row in range(last + 1):
+        forged = bytearray(payload)
+        forged[HEADER_BYTES + FORMAT.release_bytes * row + 55] ^= 0x80
+        with pytest.raises(PeerFault) as caught:
+            cohort.server.receive(holder, signed(cohort, holder, forged))
+        assert caught.value.evidence.convict(transcript(cohort)) == holder
+
+
+@pytest.mark.parametrize("dealer", [3, GONE], ids=["seed", "mask-key"])
+def test_a_contradictory_dealer_convinces_whoever_has_the_transcript(cohort, monkeypatch, dealer):
+    fault = contradictory_dealer(cohort, monkeypatch, dealer)
+    evidence = fault.evidence
+    assert isinstance(evidence, ContradictoryDealer)
+    assert decode_evidence(evidence.encode()) == evidence
+    assert evidence.convict(transcript(cohort)) == dealer
+    assert evidence.records.hex() not in repr(evidence)
+
+
+def honest_release(cohort):
+    """What a server holds of an honest holder, put together as if it had cheated."""
+    reach(cohort, "unmask")
+    state = cohort.server._state
+    holder = int(state.graph.neighbours(GONE)[0])
+    payload = cohort.answer(holder, cohort.server.requests()[holder])
+    return ForgedRelease(
+        dealer=GONE,
+        holder=holder,
+        upload=state.signed.uploads[holder].tobytes(),
+        relayed=relay_for(state, holder).encode(),
+        survivors=encode_bitmap(state.survivors),
+        consistency=state.signed.consistency[holder].tobytes(),
+        release=payload[HEADER_BYTES:-64],
+        signature=payload[-64:],
+    )
+
+
+def test_no_honest_holder_is_convicted_whatever_is_changed(cohort):
+    evidence = honest_release(cohort)
+    record = transcript(cohort)
+    with pytest.raises(DecodeError, match="is the one that was dealt"):
+        evidence.convict(record)
+    # A server and a dealer together: another row for the holder, which the dealer signs gladly
+    row = int(np.flatnonzero(cohort.server._state.graph.neighbours(evidence.holder) == GONE)[0])
+    bitmap_bytes = (cohort.params.clients + 7) // 8
+    at = bitmap_bytes + FORMAT.dealt_bytes * row + FORMAT.sealed_bytes
+    framed = bytearray(evidence.relayed)
+    framed[at : at + 64] = bytes(64)
+    others = [one for one in range(cohort.params.clients) if one not in (evidence.holder, GONE)]
+    changes = {
+        "relayed": [bytes(framed), evidence.relayed[:-1], b""],
+        "survivors": [encode_bitmap(~cohort.server._state.survivors), bytes(bitmap_bytes), b"", evidence.survivors * 2],
+        "upload": [bytes(96), evidence.upload[:-1], evidence.upload[1:] + b"\0"],
+        "consistency": [bytes(64), evidence.signature, b""],
+        "signature": [bytes(64), evidence.consistency, b""],
+        "release": [
+            bytes(len(evidence.release)),
+            evidence.release[:-56],
+            evidence.release[56:] + evidence.release[:56],
+        ],
+        "holder": [*others[:3], 1 << 31],
+        "dealer": [*others[:3], evidence.holder, 1 << 31],
+    }
+    for field, values in changes.items():
+        for value in values:
+            with pytest.raises(DecodeError):
+                dataclasses.replace(evidence, **{field: value}).convict(record)
+
+
+def test_no_honest_dealer_is_convicted_whatever_is_changed(cohort):
+    reach(cohort, "unmask")
+    for one, request in cohort.server.requests().items():
+        cohort.server.receive(one, cohort.answer(one, request))
+    state, record, threshold = cohort.server._state, transcript(cohort), cohort.params.threshold
+    dealer = 3
+    neighbours, slots = state.graph.neighbours(dealer), state.graph.slots(dealer)
+    holding = np.flatnonzero(state.received[neighbours])
+    records = {
+        int(j): state.held[j, slot].tobytes() for j, slot in zip(neighbours[holding], slots[holding], strict=True)
+    }
+    holders = tuple(records)[:threshold]
+    evidence = ContradictoryDealer(
+        dealer=dealer,
+        kind=1,
+        dealt=state.sealed[dealer, state.roster.advertised[neighbours]].tobytes(),
+        signature=state.signed.shares[dealer].tobytes(),
+        holders=holders,
+        records=b"".join(records[one] for one in holders),
+    )
+    with pytest.raises(DecodeError, match="rebuild what the dealer advertised"):
+        evidence.convict(record)
+    shifted = evidence.records[56:] + evidence.records[:56]
+    changes = {
+        "kind": [0, 2],
+        "dealer": [4, 1 << 31],
+        "holders": [
+            holders[:-1],
+            (holders[1], *holders[1:]),
+            holders[::-1],
+            (dealer, *holders[1:]),
+            (1 << 31, *holders[1:]),
+        ],
+        "records": [shifted, evidence.records[:-56], bytes(len(evidence.records)), b""],
+        "signature": [bytes(64), state.signed.consistency[dealer].tobytes()],
+        "dealt": [evidence.dealt[:-1], evidence.dealt[256:], bytes(len(evidence.dealt)), b""],
+    }
+    for field, values in changes.items():
+        for value in values:
+            with pytest.raises(DecodeError):
+                dataclasses.replace(evidence, **{field: value}).convict(record)
+    fewer = dataclasses.replace(evidence, holders=holders[:-1], records=evidence.records[:-56])
+    with pytest.raises(DecodeError, match="exactly"):
+        fewer.convict(record)
+
+
+def test_evidence_is_for_one_session_of_one_directory(cohort):
+    _, fault = forged_release(cohort)
+    record = transcript(cohort)
+    params = cohort.params
+    semi_honest = plan(5, 3, encoding=FixedPoint(clip=1.0, bits=8))
+    stranger = Cohort(params, np.zeros((params.clients, 3)), ids=range(1, params.clients + 1))
+    changes = [{"nonce": bytes(32)}, {"context": bytes(32)}, {"roster": record.roster[:-1]}, {"params": semi_honest}]
+    changes.append({"directory": stranger.directory})
+    if params.graph == "harary":
+        changes += [{"beacon": None}, {"beacon": bytes(32)}]
+    for change in changes:
+        with pytest.raises(DecodeError):
+            fault.evidence.convict(dataclasses.replace(record, **change))
+
+
+def test_evidence_of_another_form_is_refused(cohort):
+    encoded = forged_release(cohort)[1].evidence.encode()
+    for bad in (b"", b"\x03" + encoded[1:], encoded[:-1], encoded + b"\0", b"\x02" + encoded[1:]):
+        with pytest.raises(DecodeError):
+            decode_evidence(bad)
+
+
+def test_a_transcript_is_there_while_a_signed_round_is_open(cohort):
+    with pytest.raises(LocalProtocolError):
+        cohort.server.transcript()
+    reach(cohort, "unmask")
+    assert cohort.server.transcript().params == cohort.params
+    cohort.run({})
+    with pytest.raises(LocalProtocolError):
+        cohort.server.transcript()
+    semi_honest = Cohort(plan(3, 1), np.zeros((3, 1)))
+    semi_honest.run_stage()
+    with pytest.raises(LocalProtocolError):
+        semi_honest.server.transcript()
+
+
+def test_an_upload_masked_for_other_rows_of_the_same_u2_does_not_count(cohort):
+    """A network that swaps a row for another one that the dealer signed as well: the server notices."""
+    reach(cohort, "masked_input")
+    upload = cohort.answer(0, cohort.server.requests()[0])
+    other = bytes(upload[:-96]) + bytes(32)
+    header = Header(kind=Kind.MASKED_INPUT, sender=0, session=bytes(upload[16:48]))
+    other += cohort.identities[0].sign(header, other[HEADER_BYTES:-32], attached=other[-32:])
+    before = cohort.server.save()
+    with pytest.raises(PeerFault, match="masked for other shares") as caught:
+        cohort.server.receive(0, other)
+    assert not caught.value.proof
+    assert cohort.server.save() == before
+    cohort.server.receive(0, upload)
