@@ -13,7 +13,7 @@ QUICK_scaling := --quick
 QUICK_threat_models := --clients 20 --dimension 10000
 QUICK_systems := --preset quick --repeats 1 --installed-only
 
-.PHONY: help train test test-slow lint types vectors check bench $(BENCHMARKS:%=bench-%) clean
+.PHONY: help train test test-slow mutation lint types vectors check bench $(BENCHMARKS:%=bench-%) clean
 
 help:
 	@echo "make train       set up and train a model across ten simulated hospitals"
@@ -21,6 +21,7 @@ help:
 	@echo "make check       lint, types, tests"
 	@echo "make vectors     write the test vectors anew (ARGS=--check: compare them)"
 	@echo "make test-slow   the tests that take minutes"
+	@echo "make mutation    change the library in one place at a time: which change does no test notice? (ARGS=params: one module)"
 	@echo "make bench       measure everything (QUICK=1: in little); one of it: $(BENCHMARKS:%=bench-%)"
 	@echo "make bench-systems   measure secagg beside other systems, which it installs"
 
@@ -38,6 +39,9 @@ test: $(STAMPS)/test
 
 test-slow: $(STAMPS)/test
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+mutation: $(STAMPS)/test $(STAMPS)/mutation
+	$(BIN)/python tests/mutation/run.py $(ARGS)
 
 lint: $(STAMPS)/test
 	$(BIN)/ruff check .

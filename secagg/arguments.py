@@ -20,6 +20,13 @@ def checked_integer(name: str, value: object, low: int, high: int) -> int:
     return int(number)
 
 
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise ParameterError if a value is none of ``choices``."""
+    # The type first: an array compares to no one truth value
+    if not isinstance(value, str) or value not in choices:
+        raise ParameterError(f"{name} must be one of {choices}, got {value!r}")
+
+
 def checked_real(name: str, value: object) -> float:
     """Return a real number as a float; raise ParameterError if it is none or too large."""
     if isinstance(value, bool) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, get_args
 
-from secagg.arguments import checked_integer, checked_rate, checked_real
+from secagg.arguments import check_choice, checked_integer, checked_rate, checked_real
 from secagg.errors import DecodeError, ParameterError
 from secagg.graph_parameters import (
     MAX_RATE_SUM,
@@ -60,7 +60,7 @@ class FixedPoint:
 
     def __post_init__(self) -> None:
         clip = checked_real("clip", self.clip)
-        if not (math.isfinite(clip) and clip > 0 and math.isfinite(2 * clip)):
+        if not (clip > 0 and math.isfinite(2 * clip)):
             raise ParameterError(f"clip must be positive and finite, got {self.clip!r}")
         object.__setattr__(self, "clip", clip)
         object.__setattr__(self, "bits", checked_integer("bits", self.bits, 1, MAX_CODE_BITS))
@@ -146,6 +146,8 @@ class RoundParams:
         """
         clients = checked_integer("clients", clients, 1, MAX_CLIENTS)
         corrupt, dropout = checked_rate("corrupt", corrupt), checked_rate("dropout", dropout)
+        check_choice("protocol", protocol, get_args(Protocol))
+        check_choice("threat", threat, get_args(Threat))
         cohort = _cohort(clients, corrupt, dropout)
         _check_honest_survivors(cohort)
         sparse = _sparse_graph(protocol, threat, cohort, corrupt, dropout)
@@ -266,8 +268,6 @@ class RoundParams:
         return params
 
     def _check_ranges(self) -> None:
-        if not isinstance(self.encoding, FixedPoint):
-            raise ParameterError(f"encoding must be a FixedPoint, got {type(self.encoding).__name__}")
         bounds = {
             "clients": (1, MAX_CLIENTS),
             "dimension": (0, MAX_DIMENSION),
@@ -281,8 +281,7 @@ class RoundParams:
         for name in ("corrupt", "dropout"):
             object.__setattr__(self, name, checked_rate(name, getattr(self, name)))
         for name, choices in (("protocol", Protocol), ("threat", Threat), ("graph", Graph)):
-            if not isinstance(getattr(self, name), str) or getattr(self, name) not in get_args(choices):
-                raise ParameterError(f"{name} must be one of {get_args(choices)}, got {getattr(self, name)!r}")
+            check_choice(name, getattr(self, name), get_args(choices))
 
     def _prove_cohort(self) -> None:
         _check_honest_survivors(self.cohort)
@@ -371,7 +370,7 @@ def _sparse_graph(
     protocol: Protocol, threat: Threat, cohort: Cohort, corrupt: float, dropout: float
 ) -> tuple[int, int] | None:
     malicious = threat == "malicious-server"
-    if not isinstance(protocol, str) or protocol != "secagg+" or cohort.clients < MIN_SPARSE_CLIENTS:
+    if protocol != "secagg+" or cohort.clients < MIN_SPARSE_CLIENTS:
         return None
     if corrupt + (2 if malicious else 1) * dropout > MAX_RATE_SUM:
         return None

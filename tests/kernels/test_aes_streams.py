@@ -99,6 +99,17 @@ def test_stream_is_seekable_and_little_endian():
         size = np.dtype(lane).itemsize
         assert prg.stream(key, 999, lane).tobytes() == key_stream(key, 0, 999 * size)
         assert (prg.stream(key, 100, lane, first_word=321) == prg.stream(key, 421, lane)[321:]).all()
+        assert prg.stream(key, 0, lane).tolist() == []
+
+
+def test_a_stream_ends_at_2_to_the_62_bytes():
+    key = bytes(range(24))
+    for lane in LANES:
+        size = np.dtype(lane).itemsize
+        last = (1 << 62) // size - 5
+        assert prg.stream(key, 5, lane, first_word=last).tobytes() == key_stream(key, last * size, 5 * size)
+        with pytest.raises(InputError, match="outside the key stream"):
+            prg.stream(key, 5, lane, first_word=last + 1)
 
 
 # ------------------------------------------------------------------------------------------------- published answers
@@ -255,9 +266,28 @@ def test_a_wrong_kernel_is_refused(monkeypatch):
         prg.self_test("portable")
 
 
+def test_a_kernel_that_agrees_with_nist_alone_is_refused(monkeypatch):
+    right = aes_portable.accumulate
+
+    def wrong_in_its_signs(words, keys, subtract, first_block, offset):
+        right(words, keys, np.zeros_like(subtract), first_block, offset)
+
+    monkeypatch.setattr(aes_portable, "accumulate", wrong_in_its_signs)
+    with pytest.raises(SelfTestError):
+        prg.self_test("portable")
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_self_test_passes(path):
     prg.self_test(path)
+
+
+def test_each_lane_is_checked_before_its_first_use(monkeypatch):
+    monkeypatch.setattr(prg, "_checked", set())
+    prg.warmup(np.uint16)
+    assert prg._checked == {(prg.active_path(), np.dtype(np.uint16))}
+    prg.stream(bytes(24), 1, np.uint64)
+    assert (prg.active_path(), np.dtype(np.uint64)) in prg._checked
 
 
 def test_keys_are_never_shown():

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secagg.errors import DecodeError, InputError, LocalProtocolError
-from secagg.primitives.agreement import AgreementKey, is_low_order
+from secagg.primitives.agreement import AgreementKey, is_canonical, is_low_order
 
 # RFC 7748, section 6.1.
 ALICE = "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a"
@@ -67,6 +67,11 @@ def test_wycheproof(wycheproof: Callable[..., Any]) -> None:
         checked += 1
     assert checked >= 500
     assert refused >= 30
+
+
+def test_only_the_least_encoding_of_a_point_is_canonical() -> None:
+    for u, canonical in ((0, True), (P - 1, True), (P, False), (P + 1, False), (9 | 1 << 255, False)):
+        assert is_canonical(u.to_bytes(32, "little")) == canonical
 
 
 @given(keys, keys)
