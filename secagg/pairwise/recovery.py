@@ -18,11 +18,11 @@ from secagg.pairwise.messages import PUBLIC_BYTES
 from secagg.pairwise.server import advertised_commitment, advertised_key, check_enough
 from secagg.pairwise.server_states import CollectingUnmask, Round
 from secagg.primitives.agreement import AgreementKey
-from secagg.primitives.prg import MASK_KEY_BYTES, MaskKeys, accumulate_blocks
+from secagg.primitives.prg import MASK_KEY_BYTES, accumulate_batches
 from secagg.primitives.shamir import reconstruct, reconstruct_without
 
-MASKS_AT_ONCE = 1024
-"""How many masks are expanded together: their round keys stay within the cache that the accumulator leaves free."""
+MASKS_AT_ONCE = 256
+"""How many masks are added together: the fewer, the sooner a second thread has work; the more, the fewer passes."""
 
 SECRETS_AT_ONCE = 256
 """How many secrets are rebuilt together; in the complete graph they share their holders, and so most of the work."""
@@ -39,8 +39,7 @@ def unmask_sum(current: Round, state: CollectingUnmask, *, threads: int) -> NDAr
     check_enough(current, state)
     params = current.params
     words = state.accumulator.copy()
-    for keys, subtract in _batches(_masks(current, state)):
-        accumulate_blocks(words, MaskKeys.expand(keys), subtract, threads=threads)
+    accumulate_batches(words, _batches(_masks(current, state)), threads=threads)
     words &= words.dtype.type((1 << params.ring_bits) - 1)
     _check_range(current, state, words)
     return words
