@@ -72,6 +72,7 @@ def lane_bits(bits: int) -> int:
     return 16 if bits <= 16 else 32 if bits <= 32 else 64
 
 
+@functools.cache
 def has_vector_unpack(bits: int) -> bool:
     """Tell whether every value that starts in a 128-bit half ends there: true of each width but 63."""
     per_half = 128 // lane_bits(bits)
