@@ -23,7 +23,7 @@ from secagg.identity import Directory, Identity
 from secagg.pairwise import commitments
 from secagg.pairwise.graph import HararyGraph, draw_ring
 from secagg.pairwise.identifiers import channel_keys, share_aad
-from secagg.pairwise.masking import mask_vector
+from secagg.pairwise.masking import BLOCK_WORDS, mask_vector
 from secagg.pairwise.messages import DIGEST_BYTES, FORMATS, SALT_BYTES, Kind
 from secagg.pairwise.transitions import stages_of
 from secagg.params import FixedPoint, RoundParams
@@ -42,7 +42,7 @@ from secagg.planning.traffic import pairwise_traffic
 from secagg.primitives.aead import open_once, seal_once
 from secagg.primitives.agreement import AgreementKey
 from secagg.primitives.kdf import Label, digest
-from secagg.primitives.prg import BLOCK_WORDS, MASK_KEY_BYTES, MaskKeys, accumulate
+from secagg.primitives.prg import MASK_KEY_BYTES, MaskKeys, accumulate
 from secagg.primitives.randomness import system_randomness
 from secagg.primitives.shamir import LIMBS, SHARE_BYTES, lagrange_weights, reconstruct, reconstruct_without, share
 from secagg.primitives.signature import SigningKey
