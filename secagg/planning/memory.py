@@ -33,7 +33,8 @@ def client_bytes(params: RoundParams, traffic: Traffic) -> int:
         sharing += _DRAWING_BYTES * n * k  # from the beacon every client draws the whole graph
     upload, block = stages["masked_input"].up, BLOCK_WORDS * (lane + ROUNDING_DTYPE.itemsize)
     masking = 2 * stages["masked_input"].down + (2 * form.release_bytes + _MASK_BYTES) * k
-    masking += upload + max(block, upload)  # packed block by block, then copied as it leaves
+    # Packed block by block in place; what is signed is then copied once, to stand before its signature
+    masking += upload + max(block, upload if params.threat == "malicious-server" else 0)
     return FLOAT_BYTES * params.dimension + max(sharing, masking)
 
 
