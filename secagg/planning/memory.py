@@ -21,6 +21,8 @@ _MASK_BYTES = 240
 """Of a mask's key as it was derived, as its batch holds it, and expanded."""
 _DRAWING_BYTES, _GRAPH_BYTES = 40, 8
 """Of one neighbour of one client, while the graph is drawn and once it is."""
+_RING_BYTES = 32
+"""Of one place on the ring while it is drawn: its key, key stream and order."""
 
 
 def client_bytes(params: RoundParams, traffic: Traffic) -> int:
@@ -30,7 +32,7 @@ def client_bytes(params: RoundParams, traffic: Traffic) -> int:
     lane = int(lane_dtype(params.ring_bits).itemsize)
     sharing = 4 * stages["share_keys"].down + 3 * stages["share_keys"].up
     if params.threat == "malicious-server" and params.graph == "harary":
-        sharing += _DRAWING_BYTES * n * k  # from the beacon every client draws the whole graph
+        sharing += _RING_BYTES * n  # from the beacon every client draws the whole ring
     upload, block = stages["masked_input"].up, BLOCK_WORDS * (lane + ROUNDING_DTYPE.itemsize)
     masking = 2 * stages["masked_input"].down + (2 * form.release_bytes + _MASK_BYTES) * k
     # Packed block by block in place; what is signed is then copied once, to stand before its signature

@@ -156,8 +156,6 @@ def _deal(params: RoundParams, stage: StageTraffic) -> Counts:
     }
     if malicious:
         counts |= {Operation.VERIFY: k, Operation.COMMIT: 1 + 2 * k, Operation.SIGN: k}
-        if params.graph == "harary":
-            counts |= {Operation.EDGE: params.clients * k}  # from the beacon every client draws the whole graph
     return counts
 
 
