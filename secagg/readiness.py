@@ -21,7 +21,7 @@ class SelfTest(TypedDict):
     """What ``selftest`` checked.
 
     Keys:
-        aes_path: the instructions that masks take here: vaes512, vaes256, aesni or portable.
+        aes_path: the instructions that masks take here: vaes512, vaes256, aesni, arm or portable.
         paths_checked: every path that runs on this machine, each checked against NIST's and pycryptodome's answers.
         ring_widths_checked: ring widths whose packing was checked against Python integers.
         rounds_checked: kinds of masking graph through which a whole round with drop-outs gave the exact sum.
