@@ -292,14 +292,16 @@ def test_a_wrong_kernel_is_refused(monkeypatch):
     monkeypatch.setattr(aes_portable, "accumulate", wrong)
     monkeypatch.setattr(prg, "_checked", set())
     words = np.zeros(3, np.uint32)
-    with pytest.raises(SelfTestError):
-        prg.accumulate(words, prg.MaskKeys.expand(bytes(24), path="portable"), np.array([True]))
+    for accumulate in (prg.accumulate, prg.accumulate_blocks):
+        with pytest.raises(SelfTestError):
+            accumulate(words, prg.MaskKeys.expand(bytes(24), path="portable"), np.array([True]))
     assert not words.any()
     with pytest.raises(SelfTestError):
         prg.self_test("portable")
 
 
 def test_a_kernel_that_agrees_with_nist_alone_is_refused(monkeypatch):
+    prg.self_test("portable")  # that it passed once does not count
     right = aes_portable.accumulate
 
     def wrong_in_its_signs(words, keys, subtract, *where):
@@ -308,6 +310,32 @@ def test_a_kernel_that_agrees_with_nist_alone_is_refused(monkeypatch):
     monkeypatch.setattr(aes_portable, "accumulate", wrong_in_its_signs)
     with pytest.raises(SelfTestError):
         prg.self_test("portable")
+
+
+def test_a_kernel_that_agrees_with_pycryptodome_alone_is_refused(monkeypatch):
+    monkeypatch.setattr(prg, "_NIST_STREAM", bytes(64))
+    with pytest.raises(SelfTestError):
+        prg.self_test("portable")
+
+
+def test_what_fails_in_a_thread_fails_the_call(monkeypatch):
+    def fails(*arguments):
+        raise MemoryError
+
+    prg.warmup(np.uint32)
+    monkeypatch.setattr(prg, "_THREADING_BYTES", 1)
+    monkeypatch.setattr(prg, "_run", fails)
+    words, keys, signs = np.zeros(9, np.uint32), prg.MaskKeys.expand(bytes(24)), np.array([False])
+    with pytest.raises(MemoryError):
+        prg.accumulate_blocks(words, keys, signs, threads=2, block_words=4)
+
+
+def test_streams_begin_at_their_first_word_unless_told():
+    keys, signs = prg.MaskKeys.expand(bytes(range(24))), np.array([False])
+    for accumulate in (prg.accumulate, prg.accumulate_blocks):
+        words = np.zeros(9, np.uint32)
+        accumulate(words, keys, signs)
+        assert words.tobytes() == key_stream(bytes(range(24)), 0, 36)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -338,6 +366,7 @@ def test_keys_are_never_shown():
         (np.zeros(4, np.int32), [True], 0),
         (np.zeros(4, np.uint8), [True], 0),
         (np.zeros((2, 2), np.uint32), [True], 0),
+        (np.array(5, np.uint32), [True], 0),
         (np.zeros(8, np.uint32)[::2], [True], 0),
         (np.frombuffer(bytes(16), np.uint32), [True], 0),
         (np.frombuffer(bytearray(17), np.uint8)[1:].view(np.uint32), [True], 0),
@@ -366,8 +395,12 @@ def test_bad_keys_paths_and_counts_are_refused():
         prg.MaskKeys.expand(bytes(24), path="quantum")
     with pytest.raises(InputError):
         prg.accumulate(words, prg.MaskKeys.expand(bytes(24)), np.zeros(1, np.uint8))
-    with pytest.raises(InputError):
-        prg.accumulate_blocks(words, keys, np.zeros(0, bool), threads=0)
+    for count in ({"threads": 0}, {"block_words": 0}):
+        with pytest.raises(InputError, match="are positive"):
+            prg.accumulate_blocks(words, keys, np.zeros(0, bool), **count)
+    for length in (0, 23, 25, 48):
+        with pytest.raises(InputError, match=f"a mask key is 24 bytes, got {length}"):
+            prg.stream(bytes(length), 1, np.uint32)
     for key, count, dtype in ((bytes(23), 1, np.uint32), (bytes(24), -1, np.uint32), (bytes(24), 1, np.float32)):
         with pytest.raises(InputError):
             prg.stream(key, count, dtype)

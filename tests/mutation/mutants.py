@@ -72,6 +72,8 @@ def _node_at(node: Any, start: tuple[int, int], end: tuple[int, int]) -> Any:
 
 def _is_noise(node: Any) -> bool:
     """Tell whether a place says nothing of behaviour: annotations, decorators, texts, imports for a type checker."""
+    if node.parent is not None and node.parent.get_code().strip().startswith("copy="):
+        return True  # NumPy's: whether a copy is made where none is needed
     child, parent = node, node.parent
     while parent is not None:
         if parent.type in ("fstring", "fstring_expr", "decorator", "import_from", "import_name"):

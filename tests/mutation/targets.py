@@ -9,6 +9,19 @@ _VECTORS = "tests/vectors/test_vectors.py"
 _WIRE = "tests/attacks/test_wire_attacks.py"
 _PRIMITIVES = "tests/primitives"
 
+# Known answers of every step first, then the rounds that are driven by hand
+_PROTOCOL = (
+    f"{_VECTORS} -k 'not schema'",
+    "tests/session/test_single.py",
+    "tests/attacks/test_client_attacks.py",
+    "tests/attacks/test_server_attacks.py",
+    "tests/session/test_hostile.py",
+    "tests/session/test_restore.py",
+    "tests/session/test_malicious_server.py -k 'not whoever_drops_out'",
+    "tests/attacks/test_identity_attacks.py",
+    _WIRE,
+)
+
 TARGETS: dict[str, tuple[str, ...]] = {
     "secagg/params.py": ("tests/test_params_boundaries.py", "tests/test_params.py"),
     "secagg/graph_parameters.py": ("tests/test_graph_parameters.py", "tests/test_params.py"),
@@ -20,4 +33,25 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "secagg/primitives/randomness.py": (f"{_PRIMITIVES}/test_secrecy.py", f"{_PRIMITIVES}/test_agreement.py"),
     "secagg/primitives/shamir.py": (f"{_PRIMITIVES}/test_shamir.py", f"{_PRIMITIVES}/test_secrecy.py", _VECTORS),
     "secagg/primitives/signature.py": (f"{_PRIMITIVES}/test_signature.py", f"{_PRIMITIVES}/test_secrecy.py", _VECTORS),
+    "secagg/pairwise/commitments.py": _PROTOCOL,
+    "secagg/pairwise/evidence.py": ("tests/session/test_evidence.py", *_PROTOCOL),
+    "secagg/pairwise/floors.py": (*_PROTOCOL, "tests/session/test_floors.py"),
+    "secagg/pairwise/graph.py": _PROTOCOL,
+    "secagg/pairwise/identifiers.py": _PROTOCOL,
+    "secagg/pairwise/masking.py": _PROTOCOL,
+    "secagg/pairwise/release.py": (*_PROTOCOL, "tests/session/test_floors.py"),
+    "secagg/pairwise/recovery.py": _PROTOCOL,
+    "secagg/pairwise/client.py": _PROTOCOL,
+    "secagg/pairwise/client_states.py": _PROTOCOL,
+    "secagg/pairwise/messages.py": _PROTOCOL,
+    "secagg/pairwise/server.py": (*_PROTOCOL, "tests/session/test_floors.py"),
+    "secagg/pairwise/server_states.py": _PROTOCOL,
+    "secagg/pairwise/transitions.py": _PROTOCOL,
+    "secagg/session/answers.py": _PROTOCOL,
+    "secagg/session/client.py": _PROTOCOL,
+    "secagg/session/guard.py": _PROTOCOL,
+    "secagg/session/result.py": _PROTOCOL,
+    "secagg/session/roster.py": _PROTOCOL,
+    "secagg/session/saved.py": _PROTOCOL,
+    "secagg/session/server.py": _PROTOCOL,
 }

@@ -122,6 +122,10 @@ def test_short_salts_are_refused() -> None:
         aead.seal_state(KEY, b"", b"", lambda length: bytes(length - 1))
 
 
+def test_a_piece_is_what_the_specification_says() -> None:
+    assert aead.PIECE_BYTES == 2**30  # too long to seal one here
+
+
 @pytest.mark.parametrize("length", [0, 1, 63, 64, 65, 128, 200])
 def test_states_longer_than_a_piece_are_sealed_piece_by_piece(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
     monkeypatch.setattr(aead, "PIECE_BYTES", 64)

@@ -163,6 +163,7 @@ def test_no_secrets() -> None:
     dealt = shamir.share([], threshold=2, points=points(1, 2))
     assert dealt.shape == (2, 0, 40)
     assert shamir.reconstruct(points(1, 2), dealt) == []
+    assert shamir.reconstruct_without(points(1, 2), dealt, np.array([], np.intp)) == []
 
 
 def test_words_of_61_ones_are_drawn_again() -> None:
@@ -177,6 +178,18 @@ def test_words_of_61_ones_are_drawn_again() -> None:
     assert asked == [40, 16, 8]
     drawn = [int.from_bytes(bytes([n]) * 8, "little") % 2**61 for n in (3, 1, 4, 1, 2)]
     assert words(dealt[0, 0]) == drawn
+
+
+def test_randomness_that_gives_nothing_but_ones_is_refused() -> None:
+    asked = []
+
+    def randomness(length: int) -> bytes:
+        asked.append(length)
+        return b"\xff" * length
+
+    with pytest.raises(LocalProtocolError, match="repeats itself"):
+        shamir.share([bytes(32)], threshold=2, points=points(1, 2), randomness=randomness)
+    assert asked == [40] * 9
 
 
 def test_short_randomness_is_refused() -> None:
@@ -240,10 +253,12 @@ def test_lagrange_weights(xs: list[int]) -> None:
     [
         points(0, 1),
         points(1, 1),
+        points(1, 2, 2),
         points(1, P),
         points(1, 2**64 - 1),
         points(),
         points(1, 2).reshape(1, 2),
+        np.array(5, np.uint64),
         np.array([1, 2]),
         np.array([1.0, 2.0]),
     ],
@@ -261,6 +276,14 @@ def test_wrong_points_are_refused(wrong: Any) -> None:
             call()
 
 
+def test_wrong_points_are_refused_beside_weights_too() -> None:
+    shares, weights = np.zeros((2, 1, 40), np.uint8), points(1, 1)
+    with pytest.raises(InputError, match="points are distinct"):
+        shamir.reconstruct(points(1, 1), shares, weights=weights)
+    with pytest.raises(InputError, match="points are distinct"):
+        shamir.reconstruct_without(points(1, 1), shares, np.array([0]), weights=weights)
+
+
 @pytest.mark.parametrize("threshold", [-1, 0, 3])
 def test_impossible_thresholds_are_refused(threshold: int) -> None:
     with pytest.raises(ParameterError, match="threshold"):
@@ -275,7 +298,8 @@ def test_secrets_of_other_lengths_are_refused(length: int) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [np.zeros((2, 1, 39), np.uint8), np.zeros((2, 1, 40), np.int8), np.zeros((3, 1, 40), np.uint8), np.zeros((2, 40))],
+    [np.zeros((2, 1, 39), np.uint8), np.zeros((2, 1, 40), np.int8), np.zeros((3, 1, 40), np.uint8), np.zeros((2, 40))]
+    + [np.zeros(shape, np.uint8) for shape in ((2, 40), (2, 1, 1, 40), (0,))],
 )
 def test_shares_of_other_shapes_are_refused(wrong: Any) -> None:
     with pytest.raises(InputError):
@@ -291,10 +315,16 @@ def test_check_shares_refuses_other_shapes() -> None:
     shamir.check_shares(np.zeros((0, 40), np.uint8))
 
 
-@pytest.mark.parametrize("removed", [[-1], [2], [0, 1], [0.0], [[0]]])
+@pytest.mark.parametrize("removed", [[-1], [2], [0, 1], [0.0], [[0]], 0])
 def test_wrong_removed_positions_are_refused(removed: Any) -> None:
     with pytest.raises(InputError):
         shamir.reconstruct_without(points(1, 2), np.zeros((2, 1, 40), np.uint8), np.array(removed))
+
+
+def test_each_secret_has_its_removed_position() -> None:
+    for removed in ([0], [0, 0, 0]):
+        with pytest.raises(InputError, match="2 secrets need as many"):
+            shamir.reconstruct_without(points(1, 2), np.zeros((2, 2, 40), np.uint8), np.array(removed))
 
 
 def test_one_point_cannot_be_left_out() -> None:

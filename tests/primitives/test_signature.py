@@ -170,6 +170,17 @@ def test_wrong_lengths_are_refused(length: int) -> None:
             call()
 
 
+@pytest.mark.parametrize("length", [0, 31, 33])
+def test_a_public_key_of_another_length_is_told_by_its_length(length: int) -> None:
+    for call in (lambda: check_public(b"\x77" * length), lambda: verify(b"\x77" * length, bytes(64), b"", b"")):
+        with pytest.raises(DecodeError, match=f"has 32 bytes, not {length}"):
+            call()
+
+
+def test_signatures_have_64_bytes() -> None:
+    assert len(SigningKey(bytes(32)).sign(b"", b"")) == signature.SIGNATURE_BYTES == 64
+
+
 def test_long_contexts_are_refused() -> None:
     key = SigningKey(bytes(32))
     verify(key.public, key.sign(bytes(255), b""), bytes(255), b"")
