@@ -26,6 +26,7 @@ from numba.extending import intrinsic
 from rich.console import Console
 from rich.table import Table
 
+from hardware import machine_information
 from secagg.encoding import ring
 from secagg.kernels import aes_counter, aes_path, fixed
 from secagg.primitives import prg
@@ -224,7 +225,7 @@ def main(
     show(console, machine, ("case", "rate", "unit"), [(n, f"{r:.2f}", cases[n][2]) for n, r in rates.items()])
     show(console, "ratios", ("kernel / rival", "times"), [(n, f"{r:.2f}") for n, r in compared.items()])
     if json_file is not None:
-        document = {"machine": machine, "rounds": rounds, "rates": rates, "ratios": compared}
+        document = {"machine": machine_information(), "rounds": rounds, "rates": rates, "ratios": compared}
         document["units"] = {name: case[2] for name, case in cases.items()}
         json_file.write_text(json.dumps(document, indent=2) + "\n")
 
