@@ -133,6 +133,11 @@ def test_a_quorum_is_more_than_half_of_all_and_the_corrupt():
         plan(10, threat=MALICIOUS, dropout=0.4, corrupt=0.2)
 
 
+def test_rates_that_leave_no_threshold_say_so():
+    with pytest.raises(ParameterError, match="no threshold is safe for 10 clients"):
+        plan(10, threat=MALICIOUS, dropout=0.4, corrupt=0.1)
+
+
 def test_complete_graphs_join_everybody_and_end_at_4096():
     with pytest.raises(ParameterError, match="each client has 9 neighbours, got 8"):
         replace(plan(10), neighbours=8, threshold=6)
