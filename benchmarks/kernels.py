@@ -32,8 +32,8 @@ from secagg.kernels import aes_counter, aes_path, fixed
 from secagg.primitives import prg
 
 DIMENSION = 1 << 20
-MASK_WORDS = 1 << 18
-MASKS = 64
+MASK_WORDS = 1 << 20
+MASKS = 128
 RING_BITS = 26
 UPLOADS = 64
 MIB = 1 << 20
@@ -111,7 +111,7 @@ def _in_two_threads(run: Callable[[], Any]) -> None:
 
 
 def mask_cases() -> dict[str, Case]:
-    """Masks over a vector of 2^18 words, and the libraries' key streams alone; in bytes of key stream."""
+    """Masks over a vector of 2^20 words, and the libraries' key streams alone; in bytes of key stream."""
     rng = np.random.default_rng(0)
     words = np.zeros(MASK_WORDS, np.uint32)
     signs = np.arange(MASKS) % 2 == 0

@@ -24,7 +24,7 @@ MASK_KEY_BYTES = 24
 LANE_DTYPES = (np.dtype(np.uint16), np.dtype(np.uint32), np.dtype(np.uint64))
 
 # 128 KiB: what one core keeps in its second-level cache while every mask passes over it.
-_TILE_BYTES = 1 << 17
+_TILE_BYTES = 1 << 16
 # Key stream bytes below which starting threads costs more than it saves (about a tenth of a millisecond's work).
 _THREADING_BYTES = 1 << 21
 _KEY_BYTES = 16
