@@ -5,6 +5,7 @@ Source: SPEC "Parameters"; the sparse graph's rule is in ``graph_parameters``.
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 from dataclasses import dataclass
@@ -339,6 +340,7 @@ class RoundParams:
             )
 
 
+@functools.lru_cache(maxsize=64)  # every floor of every stage asks for it, and exact fractions are slow
 def _cohort(clients: int, corrupt: float, dropout: float) -> Cohort:
     # A rate means the decimal that was written: 0.1 of 30 is 3, though 0.1 * 30 exceeds 3 in binary
     corrupted, gone = (math.ceil(Fraction(repr(rate)) * clients) for rate in (corrupt, dropout))

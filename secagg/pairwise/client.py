@@ -72,16 +72,17 @@ def advertise_keys(
     channel_key = AgreementKey.from_bytes(draw(randomness, 32))
     mask_key = AgreementKey.from_bytes(draw(randomness, 32))
     seed = draw(randomness, SEED_BYTES)
-    state = Advertised(
-        round_id=identifier,
-        channel_secret=channel_key.secret_bytes(),
-        mask_secret=mask_key.secret_bytes(),
-        seed=seed,
-    )
     message = KeyAdvertisement(
         channel_public=channel_key.public,
         mask_public=mask_key.public,
         seed_commitment=seed_commitment(identifier, party.client_id, seed),
+    )
+    state = Advertised(
+        round_id=identifier,
+        advertisement=message.encode(),
+        channel_secret=channel_key.secret_bytes(),
+        mask_secret=mask_key.secret_bytes(),
+        seed=seed,
     )
     return state, message
 
@@ -279,20 +280,14 @@ def _own_position(party: Party, state: Advertised, roster: Roster) -> int:
     position = int(np.searchsorted(roster.ids, np.uint64(party.client_id)))
     if position == len(roster.ids) or int(roster.ids[position]) != party.client_id or not roster.advertised[position]:
         raise ServerFault("the roster does not hold this client")
-    channel_key = AgreementKey.from_bytes(state.channel_secret)
-    mask_key = AgreementKey.from_bytes(state.mask_secret)
-    own = KeyAdvertisement(
-        channel_public=channel_key.public,
-        mask_public=mask_key.public,
-        seed_commitment=seed_commitment(state.round_id, party.client_id, state.seed),
-    ).encode()
     row = int(roster.advertised[:position].sum())
-    if not hmac.compare_digest(roster.entries[row, :ADVERTISEMENT_BYTES].tobytes(), own):
+    if not hmac.compare_digest(roster.entries[row, :ADVERTISEMENT_BYTES].tobytes(), state.advertisement):
         raise ServerFault("the roster alters this client's entry")
     publics = np.ascontiguousarray(roster.entries[:, : 2 * PUBLIC_BYTES]).reshape(-1, PUBLIC_BYTES)
     if not _are_canonical(publics):
         raise ServerFault("the roster holds a key in a form that no honest client sends")
-    for key in (channel_key.public, mask_key.public):
+    own = KeyAdvertisement.decode(memoryview(state.advertisement))
+    for key in (own.channel_public, own.mask_public):
         if int((publics == np.frombuffer(key, dtype=np.uint8)).all(axis=1).sum()) != 1:
             raise ServerFault("the roster holds this client's keys more than once")
     return position

@@ -67,9 +67,10 @@ class Idle:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Advertised(Secret):
-    """Keys are out; the roster is awaited."""
+    """Keys are out; the roster is awaited. ``advertisement`` is what was sent, which the roster must hold unaltered."""
 
     round_id: bytes
+    advertisement: bytes
     channel_secret: bytes
     mask_secret: bytes
     seed: bytes

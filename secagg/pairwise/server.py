@@ -19,12 +19,10 @@ from secagg.pairwise.evidence import ForgedRelease
 from secagg.pairwise.graph import CompleteGraph, MaskingGraph, beacon_graph
 from secagg.pairwise.identifiers import accepted_digest, consistency_digest, session_id
 from secagg.pairwise.messages import (
-    ADVERTISEMENT_BYTES,
     FORMATS,
     MASK_KEY_SHARE,
     PUBLIC_BYTES,
     SEED_SHARE,
-    Bytes,
     Consistency,
     EncryptedShares,
     KeyAdvertisement,
@@ -345,16 +343,6 @@ def _check_release(
             )
 
 
-def advertised_key(state: CollectingUnmask, position: int) -> bytes:
-    """Return the mask public key that a client in U1 advertised."""
-    return _entry(state, position)[PUBLIC_BYTES : 2 * PUBLIC_BYTES].tobytes()
-
-
-def advertised_commitment(state: CollectingUnmask, position: int) -> bytes:
-    """Return the commitment to its seed that a client in U1 advertised."""
-    return _entry(state, position)[2 * PUBLIC_BYTES : ADVERTISEMENT_BYTES].tobytes()
-
-
 def check_enough(current: Round, state: Collecting) -> None:
     """Check that the stage may close with the answers at hand.
 
@@ -381,11 +369,6 @@ def _drawn(state: CollectingShares) -> MaskingGraph:
     if state.graph is None:
         raise LocalProtocolError("the beacon that draws the graph is awaited: call use_beacon first")
     return state.graph
-
-
-def _entry(state: CollectingUnmask, position: int) -> Bytes:
-    row: Bytes = state.roster.entries[int(state.roster.advertised[:position].sum())]
-    return row
 
 
 def _check_survivors(params: RoundParams, members: Members, what: str) -> None:

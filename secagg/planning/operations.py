@@ -141,11 +141,10 @@ def server_work(params: RoundParams, traffic: Traffic) -> Work:
 
 
 def _deal(params: RoundParams, stage: StageTraffic) -> Counts:
-    """Shares for every neighbour. The roster is hashed for the session too, and both key pairs are made anew to compare
-    the client's own entry with, and one once more to agree."""
+    """Shares for every neighbour. The roster is hashed for the session too, and a key pair is made anew to agree."""
     k, malicious = params.neighbours, params.threat == "malicious-server"
     counts: dict[Operation, float] = {
-        Operation.KEY_PAIR: 3,
+        Operation.KEY_PAIR: 1,
         Operation.DEAL: 2 * LIMBS * k * params.threshold,
         Operation.EXCHANGE: k,
         Operation.DERIVE: k,

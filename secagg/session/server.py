@@ -362,10 +362,10 @@ class ServerSession(Single):
         if isinstance(state, states.Finished | states.Aborted):
             raise StaleMessage(client_id, "its message came after the round")
         expected = self._transition.reply
-        replies = [transition.reply for transition in SERVER_TRANSITIONS[self.params.threat].values()]
-        if header.kind in [kind for kind in replies if kind < expected]:
-            raise StaleMessage(client_id, "its message came after the stage was closed")
         if header.kind != expected:
+            replies = [transition.reply for transition in SERVER_TRANSITIONS[self.params.threat].values()]
+            if header.kind in [kind for kind in replies if kind < expected]:
+                raise StaleMessage(client_id, "its message came after the stage was closed")
             raise PeerFault(client_id, f"it sent message {header.kind} where {expected.name} is awaited")
         if not self._recipients[position]:
             raise StaleMessage(client_id, "it dropped out at an earlier stage")
