@@ -318,6 +318,11 @@ def test_each_lane_is_checked_before_its_first_use(monkeypatch):
     assert (prg.active_path(), np.dtype(np.uint64)) in prg._checked
 
 
+def test_each_mask_has_eleven_round_keys_of_16_bytes():
+    # Kernels do not check their bounds
+    assert prg.MaskKeys.expand(bytes(48))._round_keys.shape == (2, 11, 16)
+
+
 def test_keys_are_never_shown():
     keys = prg.MaskKeys.expand(b"\x42" * 48)
     assert repr(keys) == str(keys) == "<MaskKeys of 2 masks>"
