@@ -91,6 +91,7 @@ def test_limits_are_exact_at_every_level(bits):
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_cuts_are_bounded_exactly(bits):
     counts = [(clients, corrupt) for clients in range(5, 15) for corrupt in range(clients + 1)]
+    counts += [(30, 3), (40, 13), (41, 27)]  # windows that hold many and miss many
     for clients, corrupt in counts:
         cohort = Cohort(clients=clients, corrupt=corrupt, dropouts=0, survivors=clients)
         for k in degrees(cohort):
