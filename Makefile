@@ -5,14 +5,19 @@ STAMPS := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # What `make bench` runs; QUICK=1 keeps each to seconds
-BENCHMARKS := kernels shamir client server threat_models systems
+BENCHMARKS := kernels shamir client server server_sum server_memory scaling papers plan threat_models systems
 QUICK_kernels := --rounds 3
 QUICK_client := --clients 60 --dimension 10000 --repeats 3
 QUICK_server := --clients 20 60 --dimension 10000
+QUICK_server_sum := --clients 60 --dimension 100000
+QUICK_server_memory := --clients 60 120 --dimension 100000
+QUICK_scaling := --quick
+QUICK_papers := --quick
+QUICK_plan := --repeats 1
 QUICK_threat_models := --clients 20 --dimension 10000
 QUICK_systems := --preset quick --repeats 1 --installed-only
 
-.PHONY: help train test test-slow mutation lint types vectors check bench $(BENCHMARKS:%=bench-%) clean
+.PHONY: help train test test-slow mutation lint types vectors check bench bench-pictures $(BENCHMARKS:%=bench-%) clean
 
 help:
 	@echo "make train       set up and train a model across ten simulated hospitals"
@@ -54,13 +59,27 @@ vectors: $(STAMPS)/test
 
 check: lint types test
 
-bench: $(BENCHMARKS:%=bench-%)
+# Tables are printed; figures and pictures lie in build/bench afterwards
+BENCH_OUT := build/bench
+WRITES_BY_ITSELF := bench-scaling bench-papers
 
-bench-client bench-kernels bench-shamir bench-server bench-threat_models: bench-%: $(STAMPS)/bench
-	$(BIN)/python benchmarks/$*.py $(if $(QUICK),$(QUICK_$*)) $(ARGS)
+bench: $(BENCHMARKS:%=bench-%) bench-pictures
+
+$(filter-out bench-systems $(WRITES_BY_ITSELF),$(BENCHMARKS:%=bench-%)): bench-%: $(STAMPS)/bench
+	@mkdir -p $(BENCH_OUT)
+	$(BIN)/python benchmarks/$*.py --json $(BENCH_OUT)/$*.json $(if $(QUICK),$(QUICK_$*)) $(ARGS)
+
+$(WRITES_BY_ITSELF): bench-%: $(STAMPS)/bench
+	$(BIN)/python benchmarks/$*.py --out $(BENCH_OUT) $(if $(QUICK),$(QUICK_$*)) $(ARGS)
 
 bench-systems: $(STAMPS)/bench
-	$(BIN)/python -m benchmarks.systems.run $(if $(QUICK),$(QUICK_systems)) $(ARGS)
+	@mkdir -p $(BENCH_OUT)
+	$(BIN)/python -m benchmarks.systems.run --json $(BENCH_OUT)/systems.json --plot $(BENCH_OUT)/systems.png \
+	  $(if $(QUICK),$(QUICK_systems)) $(ARGS)
+
+# Draws what the others have written
+bench-pictures: $(STAMPS)/bench
+	$(BIN)/python benchmarks/pictures.py --out $(BENCH_OUT)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

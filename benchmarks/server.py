@@ -1,9 +1,8 @@
-"""The server's time by stage and its peak memory, against the number of clients.
+"""The server's time by stage and the size of its saved state, against the number of clients.
 
 Command: python benchmarks/server.py [--clients 50 500] [--dimension 1000000] [--dropout 0.1] [--json FILE]
-Each cohort runs in a process of its own, so that its peak memory is its own. Clients are real; only the server's calls
-are timed, and memory is counted by tracemalloc within them (NumPy's buffers included), beyond what import and
-compilation took.
+Each cohort runs in a process of its own. Clients are real; only the server's calls are timed. What it takes beside
+NumPy's sum is in ``server_sum.py``, its memory in ``server_memory.py``.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import argparse
 import json
 import multiprocessing
 import time
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +23,7 @@ from secagg import ClientSession, FixedPoint, InputNeeded, RoundParams, ServerSe
 
 
 def run_cohort(clients: int, dimension: int, dropout: float, protocol: str, threads: int) -> dict[str, object]:
-    """Play a whole round; return the server's wall seconds by stage and its peak bytes."""
+    """Play a whole round; return the server's wall seconds by stage."""
     params = RoundParams.plan(
         clients=clients,
         dimension=dimension,
@@ -39,7 +37,6 @@ def run_cohort(clients: int, dimension: int, dropout: float, protocol: str, thre
     cohort = {one: ClientSession(params, one) for one in range(clients)}
     server = ServerSession(params, range(clients))
     seconds = dict.fromkeys(secagg.STAGES, 0.0)
-    peak = 0
     for stage in secagg.STAGES:
         requests = server.requests()
         for one in list(requests):
@@ -56,12 +53,9 @@ def run_cohort(clients: int, dimension: int, dropout: float, protocol: str, thre
             seconds[stage] += time.perf_counter() - start
             cohort[one].delivered()
         del requests
-        tracemalloc.start()
         start = time.perf_counter()
         server.advance(threads=threads)
         seconds[stage] += time.perf_counter() - start
-        peak = max(peak, tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
     saved = len(server.save())
     return {
         "clients": clients,
@@ -69,7 +63,6 @@ def run_cohort(clients: int, dimension: int, dropout: float, protocol: str, thre
         "dimension": dimension,
         "survivors": len(server.result.survivors),
         "seconds": seconds,
-        "advance_peak_bytes": peak,
         "state_bytes": saved,
     }
 
@@ -93,7 +86,7 @@ def main() -> None:
     shared = (arguments.dimension, arguments.dropout, arguments.protocol, arguments.threads)
     runs = [in_a_process(clients, *shared) for clients in arguments.clients]
     table = Table(title=f"server, d={arguments.dimension}, {arguments.dropout:.0%} dropped before their upload")
-    for column in ("clients", "k", *secagg.STAGES, "total s", "peak MB"):
+    for column in ("clients", "k", *secagg.STAGES, "total s", "state MB"):
         table.add_column(column, justify="right")
     for run in runs:
         stages = [f"{run['seconds'][stage]:.3f}" for stage in secagg.STAGES]
@@ -103,7 +96,7 @@ def main() -> None:
             str(run["neighbours"]),
             *stages,
             f"{total:.3f}",
-            f"{run['advance_peak_bytes'] / 1e6:.1f}",
+            f"{run['state_bytes'] / 1e6:.1f}",
         )
     Console(width=140).print(table)
     if arguments.json:

@@ -1,7 +1,8 @@
-"""Command line: ``secagg train``, ``secagg selftest``. Only this module reads environment variables and prints.
+"""Command line: ``secagg train``, ``secagg plan``, ``secagg selftest``.
 
-Exit codes: 0 done; 1 anything else, such as a missing package or an unwritable file; 2 the caller's parameters;
-3 too few clients survived. Heavy imports stay inside the commands, so that ``--help`` is quick.
+Only this module reads environment variables and prints. Exit codes: 0 done; 1 anything else, such as a missing package,
+an unwritable file, or a plan that no protocol can carry; 2 the caller's parameters; 3 too few clients survived. Heavy
+imports stay inside the commands, so that ``--help`` is quick.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import enum
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -24,6 +25,8 @@ from secagg.errors import InputError, ParameterError, SecAggError, TooFewClients
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from secagg.planning.comparison import Comparison
+    from secagg.planning.workload import Workload
     from secagg.training.console import TrainingView
     from secagg.training.driver import Plan, Settings
     from secagg.training.federation import Federation
@@ -54,6 +57,14 @@ class ThreatName(enum.StrEnum):
 
     SEMI_HONEST = "semi-honest"
     MALICIOUS_SERVER = "malicious-server"
+
+
+class PlannedThreat(enum.StrEnum):
+    """The values of ``--threat`` where one round may be planned in several models."""
+
+    SEMI_HONEST = "semi-honest"
+    MALICIOUS_SERVER = "malicious-server"
+    BOTH = "both"
 
 
 def main() -> None:
@@ -108,7 +119,9 @@ def train(
     """Train a model across simulated hospitals, every sum through the protocol, and compare with the clear."""
     piped_json = json_file is not None and str(json_file) == "-"
     with _plain_errors():
-        _check_outputs(None if piped_json else json_file, plot_file)
+        from secagg.training.plot import check_suffix
+
+        _check_outputs(None if piped_json else json_file, plot_file, check_suffix)
         from secagg.params import FixedPoint
         from secagg.training.driver import Settings
         from secagg.training.federation import load
@@ -133,6 +146,55 @@ def train(
 
 
 @app.command()
+def plan(
+    clients: Annotated[int, typer.Option(help="Clients invited to a round.")],
+    dimension: Annotated[int, typer.Option(help="Coordinates of a vector.")],
+    bits: Annotated[int, typer.Option(help="Bits of one coordinate.")] = 16,
+    clip: Annotated[float, typer.Option(help="Largest magnitude of a coordinate; costs do not depend on it.")] = 1.0,
+    max_weight: Annotated[int, typer.Option(help="Largest weight that a client may give its vector.")] = 1,
+    dropout: Annotated[float, typer.Option(help="Planned share of clients that vanish in a round.")] = 0.1,
+    actual_dropout: Annotated[
+        float | None, typer.Option(help="Share that really vanishes, if not as planned; costs are counted for it.")
+    ] = None,
+    corrupt: Annotated[float, typer.Option(help="Planned share of clients that collude with the server.")] = 0.05,
+    threat: Annotated[PlannedThreat, typer.Option(help="What the server may do: look, or lie.")] = PlannedThreat.BOTH,
+    timing: Annotated[bool, typer.Option(help="Time this machine for a second, so that CPU time can be told.")] = True,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there; - is standard output.")
+    ] = None,
+    plot_file: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw costs against clients there (.png, .svg, .pdf).")
+    ] = None,
+) -> None:
+    """Compare the protocols for a round before it is built: parameters, exact bytes, expected CPU time, memory."""
+    piped_json = json_file is not None and str(json_file) == "-"
+    with _plain_errors():
+        from secagg.params import FixedPoint
+        from secagg.planning.plot import check_suffix
+        from secagg.planning.workload import Workload
+
+        _check_outputs(None if piped_json else json_file, plot_file, check_suffix)
+        workload = Workload(
+            clients=clients,
+            dimension=dimension,
+            encoding=FixedPoint(clip=clip, bits=bits),
+            max_weight=max_weight,
+            dropout=dropout,
+            corrupt=corrupt,
+            actual_dropout=actual_dropout,
+        )
+        console = Console(stderr=piped_json)
+        comparison = _compare(console, workload, threat, timing=timing)
+        from secagg.planning.console import show
+
+        show(comparison, console)
+        _write_plan(comparison, console, json_file, plot_file, piped_json=piped_json)
+    if not comparison.rows:
+        reasons = dict.fromkeys(answer.reason for answer in comparison.refusals)
+        _fail(f"no protocol can carry this round: {'; '.join(reasons)}", EXIT_FAILURE, None)
+
+
+@app.command()
 def selftest(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -148,6 +210,23 @@ def selftest(
             text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
             typer.echo(f"{name.replace('_', ' ')}: {text}")
         typer.echo("selftest passed")
+
+
+def _compare(console: Console, workload: Workload, threat: PlannedThreat, *, timing: bool) -> Comparison:
+    """Ask every protocol; time this machine if that is wanted and any protocol can carry the round."""
+    from secagg.encoding.ring import compile_kernels
+    from secagg.planning.calibration import calibrate
+    from secagg.planning.comparison import THREATS, compare
+
+    threats = [name for name in THREATS if threat is PlannedThreat.BOTH or name == threat.value]
+    comparison = compare(workload, threats=threats)
+    widths = [row.ring_bits for row in comparison.rows if row.ring_bits is not None]
+    if not timing or not widths:
+        return comparison
+    with console.status("timing this machine (kernels are compiled once) ...", spinner="line"):
+        compile_kernels(widths[0])
+        machine = calibrate(ring_bits=widths[0], encoding=workload.encoding)
+    return compare(workload, threats=threats, machine=machine)
 
 
 def _train(console: Console, federation: Federation, settings: Settings) -> Outcome:
@@ -203,14 +282,12 @@ def _progress(console: Console) -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def _check_outputs(json_file: Path | None, plot_file: Path | None) -> None:
+def _check_outputs(json_file: Path | None, plot_file: Path | None, check_suffix: Callable[[Path], None]) -> None:
     """Refuse, before any work is done, a file that could not be written at the end."""
     for path in (json_file, plot_file):
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
             raise InputError(f"cannot write {path}: it is a directory, or its directory does not exist")
     if plot_file is not None:
-        from secagg.training.plot import check_suffix
-
         check_suffix(plot_file)
 
 
@@ -223,15 +300,36 @@ def _write(
         from secagg.training.plot import save
 
         save(outcome, plot_file)
-        console.print(f"  plot       {plot_file}", markup=False, highlight=False, soft_wrap=True)
+        _say_written(console, "plot", plot_file)
+    _write_json(as_json(outcome), console, json_file, piped_json=piped_json)
+
+
+def _write_plan(
+    comparison: Comparison, console: Console, json_file: Path | None, plot_file: Path | None, *, piped_json: bool
+) -> None:
+    from secagg.planning.report import as_json
+
+    if plot_file is not None and comparison.rows:
+        from secagg.planning.plot import save
+
+        save(comparison, plot_file)
+        _say_written(console, "plot", plot_file)
+    _write_json(as_json(comparison), console, json_file, piped_json=piped_json)
+
+
+def _write_json(text: str, console: Console, json_file: Path | None, *, piped_json: bool) -> None:
     if json_file is None:
         return
     if piped_json:
-        sys.stdout.write(as_json(outcome))
+        sys.stdout.write(text)
         sys.stdout.flush()
         return
-    json_file.write_text(as_json(outcome), encoding="utf-8")
-    console.print(f"  figures    {json_file}", markup=False, highlight=False, soft_wrap=True)
+    json_file.write_text(text, encoding="utf-8")
+    _say_written(console, "figures", json_file)
+
+
+def _say_written(console: Console, what: str, path: Path) -> None:
+    console.print(f"  {what:<11}{path}", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -255,6 +353,6 @@ def _plain_errors() -> Iterator[None]:
         _fail(str(error), EXIT_FAILURE, error)
 
 
-def _fail(message: str, code: int, cause: Exception) -> NoReturn:
+def _fail(message: str, code: int, cause: Exception | None) -> NoReturn:
     typer.echo(f"secagg: error: {' '.join(message.split())}", err=True)
     raise typer.Exit(code) from cause

@@ -6,12 +6,12 @@ Source: SPEC "Parameters"; the sparse graph's rule is in ``graph_parameters``.
 from __future__ import annotations
 
 import math
-import operator
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, get_args
 
+from secagg.arguments import check_choice, checked_integer, checked_rate, checked_real
 from secagg.errors import DecodeError, ParameterError
 from secagg.graph_parameters import (
     MAX_RATE_SUM,
@@ -59,11 +59,11 @@ class FixedPoint:
     bits: int
 
     def __post_init__(self) -> None:
-        clip = _real("clip", self.clip)
+        clip = checked_real("clip", self.clip)
         if not (clip > 0 and math.isfinite(2 * clip)):
             raise ParameterError(f"clip must be positive and finite, got {self.clip!r}")
         object.__setattr__(self, "clip", clip)
-        object.__setattr__(self, "bits", _integer("bits", self.bits, 1, MAX_CODE_BITS))
+        object.__setattr__(self, "bits", checked_integer("bits", self.bits, 1, MAX_CODE_BITS))
         if not (self.step > 0 and math.isfinite(1 / self.step)):
             raise ParameterError(f"clip {clip!r} is too small for codes of {self.bits} bits")
 
@@ -144,10 +144,10 @@ class RoundParams:
         Raises:
             ParameterError: no safe parameters exist for what was asked; the text says what would have to change.
         """
-        clients = _integer("clients", clients, 1, MAX_CLIENTS)
-        corrupt, dropout = _rate("corrupt", corrupt), _rate("dropout", dropout)
-        _check_choice("protocol", protocol, get_args(Protocol))
-        _check_choice("threat", threat, get_args(Threat))
+        clients = checked_integer("clients", clients, 1, MAX_CLIENTS)
+        corrupt, dropout = checked_rate("corrupt", corrupt), checked_rate("dropout", dropout)
+        check_choice("protocol", protocol, get_args(Protocol))
+        check_choice("threat", threat, get_args(Threat))
         cohort = _cohort(clients, corrupt, dropout)
         _check_honest_survivors(cohort)
         sparse = _sparse_graph(protocol, threat, cohort, corrupt, dropout)
@@ -277,11 +277,11 @@ class RoundParams:
             "ring_bits": (1, MAX_RING_BITS),
         }
         for name, (low, high) in bounds.items():
-            object.__setattr__(self, name, _integer(name, getattr(self, name), low, high))
+            object.__setattr__(self, name, checked_integer(name, getattr(self, name), low, high))
         for name in ("corrupt", "dropout"):
-            object.__setattr__(self, name, _rate(name, getattr(self, name)))
+            object.__setattr__(self, name, checked_rate(name, getattr(self, name)))
         for name, choices in (("protocol", Protocol), ("threat", Threat), ("graph", Graph)):
-            _check_choice(name, getattr(self, name), get_args(choices))
+            check_choice(name, getattr(self, name), get_args(choices))
 
     def _prove_cohort(self) -> None:
         _check_honest_survivors(self.cohort)
@@ -382,7 +382,7 @@ def _sum_bits(clients: int, max_weight: int, encoding: FixedPoint) -> int:
     """Return the bits of the largest sum that a coordinate, or the weight itself, can reach."""
     if not isinstance(encoding, FixedPoint):
         raise ParameterError(f"encoding must be a FixedPoint, got {type(encoding).__name__}")
-    largest = clients * _integer("max_weight", max_weight, 1, MAX_WEIGHT) * encoding.largest_code
+    largest = clients * checked_integer("max_weight", max_weight, 1, MAX_WEIGHT) * encoding.largest_code
     bits = largest.bit_length()
     if bits > MAX_RING_BITS:
         raise ParameterError(
@@ -390,37 +390,3 @@ def _sum_bits(clients: int, max_weight: int, encoding: FixedPoint) -> int:
             f"the widest has {MAX_RING_BITS}: lower bits or max_weight (weights may be scaled down before the round)"
         )
     return bits
-
-
-def _integer(name: str, value: object, low: int, high: int) -> int:
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise ParameterError(f"{name} must be an integer, got {type(value).__name__}") from None
-    if isinstance(value, bool):
-        raise ParameterError(f"{name} must be an integer, got bool")
-    if not low <= number <= high:
-        raise ParameterError(f"{name} must lie in [{low}, {high}], got {number}")
-    return int(number)
-
-
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    # The type first: an array compares to no one truth value
-    if not isinstance(value, str) or value not in choices:
-        raise ParameterError(f"{name} must be one of {choices}, got {value!r}")
-
-
-def _real(name: str, value: object) -> float:
-    if isinstance(value, bool) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):
-        raise ParameterError(f"{name} must be a real number, got {type(value).__name__}")
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        raise ParameterError(f"{name} must be a real number, got {value!r}") from None
-
-
-def _rate(name: str, value: object) -> float:
-    rate = _real(name, value)
-    if not 0 <= rate < 1:
-        raise ParameterError(f"{name} must lie in [0, 1), got {value!r}")
-    return rate + 0.0  # minus zero is zero, so that equal parameters encode equally

@@ -21,7 +21,7 @@ class SelfTest(TypedDict):
     """What ``selftest`` checked.
 
     Keys:
-        aes_path: the instructions that masks take here: vaes512, vaes256, aesni or portable.
+        aes_path: the instructions that masks take here: vaes512, vaes256, aesni, arm or portable.
         paths_checked: every path that runs on this machine, each checked against NIST's and pycryptodome's answers.
         ring_widths_checked: ring widths whose packing was checked against Python integers.
         rounds_checked: kinds of masking graph through which a whole round with drop-outs gave the exact sum.
@@ -103,7 +103,8 @@ def _check_shamir() -> None:
     among = shares[1:].copy()
     among[2] = 0
     rebuilt = shamir.reconstruct(points[2:], shares[2:])
-    if [secret, secret] != rebuilt + shamir.reconstruct_without(points[1:], among, np.array([2])):
+    rebuilt += shamir.reconstruct_each(points[None, :3], shares[:3].reshape(1, 3, shamir.SHARE_BYTES))
+    if [secret] * 3 != rebuilt + shamir.reconstruct_without(points[1:], among, np.array([2])):
         raise SelfTestError("secret sharing gives a wrong answer on this machine")
 
 

@@ -7,10 +7,12 @@ dataclasses that the caller names. Reading builds only those types. Source: SPEC
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hmac
 import struct
+import types
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -28,25 +30,25 @@ _LENGTH = struct.Struct("<Q")
 Types = Mapping[str, type]
 
 
-def save(value: object, *, types: Types, purpose: bytes, seal_key: bytes | None, randomness: Randomness) -> bytes:
+def save(value: object, *, known: Types, purpose: bytes, seal_key: bytes | None, randomness: Randomness) -> bytes:
     """Write ``value``; with a ``seal_key`` (32 bytes) under AES-256-GCM and a fresh salt, else behind a checksum.
 
     Args:
         value: what to write.
-        types: the dataclasses that may occur, by the names they are written under.
+        known: the dataclasses that may occur, by the names they are written under.
         purpose: what is saved; only ``load`` with the same purpose reads it.
         seal_key: the caller's key, or None to write secrets in the clear.
         randomness: source of the salt.
     """
     body = bytearray()
-    _write(body, value, {kind: name for name, kind in types.items()})
+    _write(body, value, {kind: name for name, kind in known.items()})
     if seal_key is None:
         return _MAGIC + _PLAIN + digest(Label.STATE_CHECKSUM, purpose, bytes(body)) + body
     _check_key(seal_key)
     return _MAGIC + _SEALED + seal_state(seal_key, bytes(body), _MAGIC + purpose, randomness)
 
 
-def load(saved: Buffer, *, types: Types, purpose: bytes, seal_key: bytes | None) -> Any:
+def load(saved: Buffer, *, known: Types, purpose: bytes, seal_key: bytes | None) -> Any:
     """Read what ``save`` wrote.
 
     Raises:
@@ -70,7 +72,7 @@ def load(saved: Buffer, *, types: Types, purpose: bytes, seal_key: bytes | None)
             raise DecodeError("the saved state is damaged, or of another kind")
     reader = Reader(memoryview(body), "a saved state")
     try:
-        value = _read(reader, types)
+        value = _read(reader, known)
     except (ValueError, TypeError, OverflowError, RecursionError):
         raise DecodeError("a saved state holds what no session saves") from None
     reader.finish()
@@ -120,7 +122,7 @@ def _write_array(out: bytearray, array: np.ndarray[Any, Any]) -> None:
     out += little.tobytes()
 
 
-def _read(reader: Reader, types: Types) -> Any:
+def _read(reader: Reader, known: Types) -> Any:
     tag = bytes(reader.take(1))
     if tag in b"NTF":
         return {b"N": None, b"T": True, b"F": False}[tag]
@@ -135,12 +137,12 @@ def _read(reader: Reader, types: Types) -> Any:
     if tag == b"A":
         return _read_array(reader)
     if tag == b"L":
-        return tuple(_read(reader, types) for _ in range(reader.integer(8)))
+        return tuple(_read(reader, known) for _ in range(reader.integer(8)))
     if tag == b"D":
-        flat = _read(reader, types)
+        flat = _read(reader, known)
         return dict(zip(flat[::2], flat[1::2], strict=True))
     if tag == b"O":
-        return _read_object(reader, types)
+        return _read_object(reader, known)
     raise DecodeError("a saved state holds a value that this version does not know")
 
 
@@ -157,12 +159,37 @@ def _read_array(reader: Reader) -> np.ndarray[Any, Any]:
     return np.frombuffer(reader.take(size), dtype=dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=True)
 
 
-def _read_object(reader: Reader, types: Types) -> Any:
-    name, fields = _read(reader, types), _read(reader, types)
-    kind = types.get(name) if isinstance(name, str) else None
+def _read_object(reader: Reader, known: Types) -> Any:
+    name, fields = _read(reader, known), _read(reader, known)
+    kind = known.get(name) if isinstance(name, str) else None
     if kind is None:
         raise DecodeError("a saved state holds a type that does not belong in it")
+    hints = _field_types(kind)
+    if not isinstance(fields, dict) or any(name in hints and not _fits(fields[name], hints[name]) for name in fields):
+        raise DecodeError("a saved state's field is of another type")
     try:
         return kind(**fields)
     except TypeError:
         raise DecodeError("a saved state's fields are of another version") from None
+
+
+@functools.cache
+def _field_types(kind: type) -> Mapping[str, Any]:
+    return get_type_hints(kind)
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Tell whether a value is of a field's declared type: what a later step would stumble over is refused here."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, one) for one in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin is np.ndarray:
+        (scalar,) = get_args(arguments[1])
+        return isinstance(value, np.ndarray) and np.issubdtype(value.dtype, scalar)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)

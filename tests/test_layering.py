@@ -14,6 +14,7 @@ import secagg
 ROOT = Path(secagg.__file__).parent
 LAYERS = [
     ["errors", "_version"],
+    ["arguments"],
     ["graph_parameters", "params"],
     ["kernels"],
     ["primitives"],
@@ -25,6 +26,7 @@ LAYERS = [
     ["session"],
     ["simulation"],
     ["readiness"],
+    ["planning"],
     ["training"],
     ["integrations"],
     ["cli", "__main__"],

@@ -68,8 +68,9 @@ def write_markdown(path: Path, comparisons: Mapping[str, Row], machine: Mapping[
         raise MarksMissing(f"{path} has no lines '{BEGIN}' and '{END}'")
     lines = [f"`{command}`, on {_machine(machine)}.", ""]
     for preset, comparison in comparisons.items():
-        lines += [f"**{preset}**: {comparison['description']}; medians of {comparison['repeats']}.", ""]
-        lines += _markdown_table(COLUMNS, [_cells(row) for row in comparison["rows"]], numbers=True)
+        rounds = f"medians of {comparison['repeats']} rounds" if comparison["repeats"] > 1 else "a single round"
+        lines += [f"**{preset}**: {comparison['description']}; {rounds}.", ""]
+        lines += [*_markdown_table(COLUMNS, [_cells(row) for row in comparison["rows"]], numbers=True), ""]
         lines += [f"- {row['title']}: {row['reason']}." for row in comparison["rows"] if row["status"] != MEASURED]
         lines += [""]
     names = dict.fromkeys(row["system"] for comparison in comparisons.values() for row in comparison["rows"])
@@ -115,6 +116,7 @@ def _draw_bars(axis: Any, rows: list[Row], figure: str) -> None:
             axis.text(left * 1.1, position, row["status"], va="center", fontsize=8, style="italic", color="#666666")
     axis.set_xscale("log")
     axis.set_xlim(left, max(known, default=1.0) * 8)
+    axis.set_ylim(-0.6, len(rows) - 0.4)
     axis.set_yticks(range(len(rows)), [row["title"] for row in rows], fontsize=8)
     axis.tick_params(axis="x", labelsize=8)
     axis.set_xlabel("CPU seconds", fontsize=8)
@@ -149,11 +151,11 @@ def _figure(value: float | None) -> str:
         return "-"
     if value >= 100:
         return f"{value:.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2g}"
+    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
 def _seconds(value: float) -> str:
-    return f"{value:.2g} s" if value >= 1 else f"{1e3 * value:.3g} ms"
+    return f"{value:.3g} s" if value >= 1 else f"{1e3 * value:.3g} ms"
 
 
 def _machine(machine: Mapping[str, Any]) -> str:

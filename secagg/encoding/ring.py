@@ -5,6 +5,7 @@ Value i of a packed vector occupies bits [i*b, (i+1)*b) of a little-endian bit s
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,6 +21,7 @@ MAX_RING_BITS = 64
 _FLOAT_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
+@functools.cache
 def lane_dtype(ring_bits: int) -> np.dtype[Any]:
     """Return the narrowest of uint16, uint32 and uint64 that holds ``ring_bits`` bits.
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numba
 from numba.core.registry import cpu_target
 
-VAES512, VAES256, AESNI, PORTABLE = "vaes512", "vaes256", "aesni", "portable"
+VAES512, VAES256, AESNI, ARM, PORTABLE = "vaes512", "vaes256", "aesni", "arm", "portable"
+
+# What LLVM calls the machine, and the features that a path's instructions belong to.
+_X86_64, _ARM_64 = ("x86_64",), ("aarch64", "arm64")
+_NEEDS = (
+    (VAES512, _X86_64, {"vaes", "avx512f"}),
+    (VAES256, _X86_64, {"vaes", "avx2"}),
+    (AESNI, _X86_64, {"aes", "sse2"}),
+    (ARM, _ARM_64, {"aes", "neon"}),
+)
 
 
 def compilable_paths() -> tuple[str, ...]:
@@ -16,12 +25,19 @@ def compilable_paths() -> tuple[str, ...]:
     """
     if numba.config.DISABLE_JIT:
         return (PORTABLE,)
-    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
-    have = {feature[1:] for feature in features.split(",") if feature.startswith("+")}
-    if not triple.startswith("x86_64"):
-        return (PORTABLE,)
-    needs = ((VAES512, {"vaes", "avx512f"}), (VAES256, {"vaes", "avx2"}), (AESNI, {"aes", "sse2"}))
-    return (*(path for path, features_needed in needs if features_needed <= have), PORTABLE)
+    return paths_of(*cpu_target.target_context.codegen().magic_tuple())
+
+
+def paths_of(triple: str, cpu: str, features: str) -> tuple[str, ...]:
+    """List the paths for which a code generator of this triple, CPU name and feature list can make code."""
+    listed = features.split(",")
+    have = {feature[1:] for feature in listed if feature.startswith("+")}
+    # Older LLVMs say "crypto" for all of Arm's cryptography. Under macOS LLVM detects nothing, but its models of
+    # Apple's 64-bit CPUs all have AES
+    if "crypto" in have or (cpu.startswith("apple-") and "-aes" not in listed):
+        have |= {"aes", "neon"}
+    machine = triple.split("-")[0]
+    return (*(path for path, machines, needed in _NEEDS if machine in machines and needed <= have), PORTABLE)
 
 
 def aes_path(override: str | None = None) -> str:

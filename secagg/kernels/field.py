@@ -198,6 +198,21 @@ def combine(weights: U64, values: U64, out: U64) -> None:
 
 
 @kernel
+def combine_each(points: U64, values: U64, out: U64) -> None:
+    """Interpolate at zero several sets of columns, each from points of its own: out[r] from values[r] at points[r].
+
+    Args:
+        points: uint64 [r, t], canonical, nonzero, distinct in each row, public.
+        values: uint64 [r, t, w], canonical, secret.
+        out: uint64 [r, w], overwritten, canonical.
+    """
+    weights = np.empty(points.shape[1], np.uint64)
+    for r in range(points.shape[0]):
+        lagrange_weights(points[r], weights)
+        combine(weights, values[r], out[r])
+
+
+@kernel
 def combine_without(points: U64, weights: U64, values: U64, removed: U64, out: U64) -> None:
     """Combine rows with the weights of ``weights_without``: out[s] = sum over i of w[i] * values[i, s], canonical.
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
@@ -19,7 +22,8 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
 
     A kernel may close over integers, which it then sees as constants and which are part of its key on disk. It must not
     close over anything else: whatever does not pickle to the same bytes in the next process is compiled again there.
-    For the same reason a kernel and all that it inlines stand in one file, whose date the disk cache compares.
+    For the same reason a kernel and all that it inlines stand in one file, whose date the disk cache compares; where
+    other files emit a part of it, it closes over their ``source_number``.
     """
     try:
         compiled = numba.njit(cache=True, **_OPTIONS)(function)
@@ -28,6 +32,14 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
         compiled = numba.njit(**_OPTIONS)(function)
     _dispatchers.append(compiled)
     return cast(Callable[P, R], compiled)
+
+
+def source_number(*modules: ModuleType) -> int:
+    """Return a number that changes with the text of ``modules``; zero where they have no files."""
+    try:
+        return zlib.crc32(b"".join(Path(str(module.__file__)).read_bytes() for module in modules))
+    except OSError:
+        return 0
 
 
 def is_compiling() -> bool:

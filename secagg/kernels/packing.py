@@ -22,7 +22,9 @@ _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _HALF_BYTES = 16
 # Registers of 32 bytes unpacked in one step, and how far ahead of a step the packed bytes are fetched.
 _REGISTERS = 4
-_PREFETCH_BYTES = 4096
+_PREFETCH_BYTES = 512
+# Messages lie in small pages, and looking one up takes longer than adding it: it is touched two pages ahead, once.
+_PAGE_BYTES, _TOUCH_BYTES = 4096, 8192
 
 UnpackAddKernel = Callable[[NDArray[np.uint8], NDArray[Any]], None]
 PackKernel = Callable[[NDArray[Any], NDArray[np.uint8]], None]
@@ -70,6 +72,7 @@ def lane_bits(bits: int) -> int:
     return 16 if bits <= 16 else 32 if bits <= 32 else 64
 
 
+@functools.cache
 def has_vector_unpack(bits: int) -> bool:
     """Tell whether every value that starts in a 128-bit half ends there: true of each width but 63."""
     per_half = 128 // lane_bits(bits)
@@ -143,13 +146,13 @@ def _emit_register(builder: ir.IRBuilder, source: ir.Value, bits: int, register:
     return builder.and_(out, _vector(element, [(1 << bits) - 1] * (256 // lane)))
 
 
-def _emit_prefetch(builder: ir.IRBuilder, source: ir.Value, count: int) -> None:
-    """Fetch the cache lines of a later step; beyond the end of memory this does nothing."""
+def _emit_prefetch(builder: ir.IRBuilder, source: ir.Value, ahead: int, count: int) -> None:
+    """Fetch the cache lines of ``count`` bytes; beyond the end of memory this does nothing."""
     pointer = _I8.as_pointer()
     signature = ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32])
     prefetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], signature)
-    for ahead in range(_PREFETCH_BYTES, _PREFETCH_BYTES + count, 64):
-        address = builder.inttoptr(builder.add(source, _constant(ahead)), pointer)
+    for offset in range(ahead, ahead + count, 64):
+        address = builder.inttoptr(builder.add(source, _constant(offset)), pointer)
         builder.call(prefetch, [address, _I32(0), _I32(3), _I32(1)])  # to read, keep in every level, data
 
 
@@ -159,7 +162,7 @@ def _emit_unpack_step(context: Any, builder: ir.IRBuilder, signature: Any, args:
     step_bytes = _REGISTERS * 256 // lane_bits(bits) * bits // 8
     source = _data(context, builder, signature.args[1], body, builder.mul(step, _constant(step_bytes)))
     target = _data(context, builder, signature.args[2], acc, builder.mul(step, _constant(32 * _REGISTERS)))
-    _emit_prefetch(builder, source, step_bytes)
+    _emit_prefetch(builder, source, _PREFETCH_BYTES, step_bytes)
     for register in range(_REGISTERS):
         values = _emit_register(builder, source, bits, register)
         pointer = builder.inttoptr(builder.add(target, _constant(32 * register)), values.type.as_pointer())
@@ -173,6 +176,17 @@ def _emit_unpack_step(context: Any, builder: ir.IRBuilder, signature: Any, args:
 def _unpack_step(typing_context, bits, body, acc, step):  # type: ignore[no-untyped-def]
     """Unpack the values of step ``step`` and add them; reads up to 16 bytes from the start of the step's last half."""
     return types.void(bits, body, acc, types.int64), _emit_unpack_step
+
+
+@intrinsic
+def _touch(typing_context, body, at):  # type: ignore[no-untyped-def]
+    """Fetch the cache line ``_TOUCH_BYTES`` after byte ``at``, and so where its page lies."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        _emit_prefetch(builder, _data(context, builder, signature.args[0], *args), _TOUCH_BYTES, 1)
+        return context.get_dummy_value()
+
+    return types.void(body, types.int64), emit
 
 
 @intrinsic(prefer_literal=True)
@@ -233,6 +247,7 @@ def unpack_add_kernel(bits: int) -> UnpackAddKernel:
     per_step = _REGISTERS * 256 // lane_bits(bits)
     step_bytes = per_step * bits // 8
     reach = _Windows(bits, _REGISTERS - 1).starts[1] + _HALF_BYTES
+    page_steps = max(1, _PAGE_BYTES // step_bytes)
 
     @kernel
     def unpack_add(body: NDArray[np.uint8], acc: NDArray[Any]) -> None:
@@ -240,8 +255,10 @@ def unpack_add_kernel(bits: int) -> UnpackAddKernel:
         # The last load of a step may reach past it: steps whose loads would leave the body are unpacked by value.
         while steps > 0 and (steps - 1) * step_bytes + reach > body.size:
             steps -= 1
-        for step in range(steps):
-            _unpack_step(bits, body, acc, step)
+        for first in range(0, steps, page_steps):
+            _touch(body, first * step_bytes)
+            for step in range(first, min(first + page_steps, steps)):
+                _unpack_step(bits, body, acc, step)
         unpack_add_generic(body, acc, bits, steps * per_step)
 
     return unpack_add

@@ -37,6 +37,8 @@ class Release:
         Raises:
             DecodeError: the length is wrong, or the ids do not ascend strictly.
         """
+        if not isinstance(encoded, bytes):
+            raise DecodeError(f"a release is bytes, got {type(encoded).__name__}")
         if len(encoded) < _CONTEXT_BYTES or len(encoded) % 8:
             raise DecodeError(f"a release takes 32 bytes and 8 for each survivor, got {len(encoded)}")
         ids = np.frombuffer(encoded, dtype="<u8", offset=_CONTEXT_BYTES)

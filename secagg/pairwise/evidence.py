@@ -254,6 +254,8 @@ def decode_evidence(encoded: bytes) -> ForgedRelease | ContradictoryDealer:
     Raises:
         DecodeError: the bytes are not evidence of this version.
     """
+    if not isinstance(encoded, bytes):
+        raise DecodeError(f"evidence is bytes, got {type(encoded).__name__}")
     reader = Reader(memoryview(encoded), "evidence")
     kind = reader.integer(1)
     found: ForgedRelease | ContradictoryDealer

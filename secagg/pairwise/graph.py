@@ -96,7 +96,20 @@ MaskingGraph = CompleteGraph | HararyGraph
 
 
 def beacon_graph(clients: int, degree: int, session: bytes, beacon: bytes) -> HararyGraph:
-    """Return the graph that a public beacon draws for a session: every party computes the same one.
+    """Return the graph that a public beacon draws for a session: every party computes the same one."""
+    return HararyGraph.of_ring(beacon_ring(clients, session, beacon), degree)
+
+
+def ring_neighbours(ring: Positions, degree: int, position: int) -> Positions:
+    """Return what ``HararyGraph.of_ring(ring, degree).neighbours(position)`` does, without all the others' rows."""
+    place = int(np.flatnonzero(ring == position)[0])
+    steps = np.concatenate([np.arange(1, degree // 2 + 1), np.arange(-(degree // 2), 0)])
+    row: Positions = np.sort(ring[(place + steps) % len(ring)])
+    return row
+
+
+def beacon_ring(clients: int, session: bytes, beacon: bytes) -> Positions:
+    """Return the ring that a public beacon draws for a session: uint32[clients], positions in the ring's order.
 
     The ring's keys are the AES-128 counter-mode stream, 8 bytes each, under a key derived from the beacon with the
     session as salt. The beacon must have been unpublished when the roster, and so the session, was fixed; in the
@@ -112,7 +125,7 @@ def beacon_graph(clients: int, degree: int, session: bytes, beacon: bytes) -> Ha
         drawn += length // 4
         return words.astype("<u4").tobytes()
 
-    return HararyGraph.of_ring(draw_ring(clients, randomness), degree)
+    return draw_ring(clients, randomness)
 
 
 def draw_ring(clients: int, randomness: Randomness) -> Positions:

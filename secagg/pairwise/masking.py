@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, SupportsIndex
@@ -38,20 +39,16 @@ def mask_vector(
     check_threads(threads)
     vector = check_vector(vector, params.dimension)
     factor = check_weight(weight, params.max_weight)
-    payload = np.empty(len(prefix) + packed_bytes(params.dimension + 1, params.ring_bits), dtype=np.uint8)
-    payload[: len(prefix)] = np.frombuffer(prefix, dtype=np.uint8)
-    work = _Blocks(vector, factor, params, keys, subtract, MaskKeys.expand(rounding_key), payload[len(prefix) :])
-    count = -(-(params.dimension + 1) // BLOCK_WORDS)
-    workers = min(threads, count, os.cpu_count() or 1)
-    if workers == 1:
-        counts = [work.run(0, count)]
-    else:
-        bounds = [count * worker // workers for worker in range(workers + 1)]
-        with ThreadPoolExecutor(workers) as pool:
-            counts = list(pool.map(work.run, bounds[:-1], bounds[1:]))
+    # BytesIO lends the memory of the bytes that it will return: the one way to fill them without a copy
+    payload = io.BytesIO(bytes(len(prefix) + packed_bytes(params.dimension + 1, params.ring_bits)))
+    payload.write(prefix)
+    body = np.frombuffer(payload.getbuffer(), dtype=np.uint8, offset=len(prefix))
+    work = _Blocks(vector, factor, params, keys, subtract, MaskKeys.expand(rounding_key), body)
+    counts = _run_blocks(work, -(-(params.dimension + 1) // BLOCK_WORDS), threads)
+    del work, body  # from here on nothing can write to what is returned
     if bad := sum(not_finite for _, not_finite in counts):
         raise InputError(f"a vector must be finite, but {bad} of its {params.dimension} values are not")
-    return payload.tobytes(), sum(clipped for clipped, _ in counts) / max(params.dimension, 1)
+    return payload.getvalue(), sum(clipped for clipped, _ in counts) / max(params.dimension, 1)
 
 
 def check_threads(threads: int) -> None:
@@ -62,6 +59,15 @@ def check_threads(threads: int) -> None:
     """
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise InputError(f"threads must be a positive integer, got {threads!r}")
+
+
+def _run_blocks(work: _Blocks, count: int, threads: int) -> list[tuple[int, int]]:
+    workers = min(threads, count, os.cpu_count() or 1)
+    if workers == 1:
+        return [work.run(0, count)]
+    bounds = [count * worker // workers for worker in range(workers + 1)]
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(work.run, bounds[:-1], bounds[1:]))
 
 
 class _Blocks:

@@ -107,6 +107,11 @@ class Invitation:
 
     nonce: bytes
 
+    @staticmethod
+    def body_bytes() -> int:
+        """Return the body's length."""
+        return ID_BYTES
+
     def encode(self) -> bytes:
         """Return the body: 32 bytes."""
         return self.nonce
@@ -114,7 +119,7 @@ class Invitation:
     @classmethod
     def decode(cls, body: memoryview) -> Invitation:
         """Read a body."""
-        expect_length(body, ID_BYTES, "an invitation")
+        expect_length(body, cls.body_bytes(), "an invitation")
         return cls(nonce=bytes(body))
 
 
@@ -126,6 +131,11 @@ class KeyAdvertisement:
     mask_public: bytes
     seed_commitment: bytes
 
+    @staticmethod
+    def body_bytes() -> int:
+        """Return the body's length."""
+        return ADVERTISEMENT_BYTES
+
     def encode(self) -> bytes:
         """Return the body: 96 bytes."""
         return self.channel_public + self.mask_public + self.seed_commitment
@@ -133,7 +143,7 @@ class KeyAdvertisement:
     @classmethod
     def decode(cls, body: memoryview) -> KeyAdvertisement:
         """Read a body."""
-        expect_length(body, ADVERTISEMENT_BYTES, "a key advertisement")
+        expect_length(body, cls.body_bytes(), "a key advertisement")
         return cls(channel_public=bytes(body[:32]), mask_public=bytes(body[32:64]), seed_commitment=bytes(body[64:]))
 
 
@@ -152,6 +162,11 @@ class Roster:
     advertised: Members
     entries: Bytes
     neighbours: NDArray[np.uint32] | None
+
+    @staticmethod
+    def body_bytes(*, clients: int, advertised: int, sparse_neighbours: int, entry_bytes: int) -> int:
+        """Return the body's length with ``advertised`` entries; ``sparse_neighbours`` as for ``decode``."""
+        return 8 * clients + bitmap_bytes(clients) + entry_bytes * advertised + 4 * sparse_neighbours
 
     def encode_common(self) -> bytes:
         """Return the part that is the same for every client, which the session's identifier is computed over."""
@@ -193,6 +208,11 @@ class EncryptedShares(Secret):
 
     sealed: Bytes
 
+    @staticmethod
+    def body_bytes(*, count: int, dealt_bytes: int) -> int:
+        """Return the body's length for ``count`` neighbours."""
+        return dealt_bytes * count
+
     def encode(self) -> bytes:
         """Return the body: m rows."""
         return self.sealed.tobytes()
@@ -200,7 +220,7 @@ class EncryptedShares(Secret):
     @classmethod
     def decode(cls, body: memoryview, *, count: int, dealt_bytes: int) -> EncryptedShares:
         """Read a body of ``count`` neighbours."""
-        expect_length(body, dealt_bytes * count, f"the shares for {count} neighbours")
+        expect_length(body, cls.body_bytes(count=count, dealt_bytes=dealt_bytes), f"the shares for {count} neighbours")
         return cls(sealed=np.frombuffer(body, dtype=np.uint8).reshape(count, dealt_bytes))
 
 
@@ -215,6 +235,11 @@ class RelayedShares(Secret):
 
     shared: Members
     sealed: Bytes
+
+    @staticmethod
+    def body_bytes(*, clients: int, count: int, dealt_bytes: int) -> int:
+        """Return the body's length with the rows of ``count`` neighbours."""
+        return bitmap_bytes(clients) + dealt_bytes * count
 
     def encode(self) -> bytes:
         """Return the body: ceil(n/8) bytes and m rows."""
@@ -246,11 +271,17 @@ class MaskedInput:
     packed: Bytes
     accepted: bytes
 
+    @staticmethod
+    def body_bytes(*, count: int, ring_bits: int, accepted_bytes: int) -> int:
+        """Return the body's length for ``count`` values."""
+        return packed_bytes(count, ring_bits) + accepted_bytes
+
     @classmethod
     def decode(cls, body: memoryview, *, count: int, ring_bits: int, accepted_bytes: int) -> MaskedInput:
         """Read a body of ``count`` values, without a copy; padding bits must be zero."""
         length = packed_bytes(count, ring_bits)
-        expect_length(body, length + accepted_bytes, f"a masked input of {count} values")
+        whole = cls.body_bytes(count=count, ring_bits=ring_bits, accepted_bytes=accepted_bytes)
+        expect_length(body, whole, f"a masked input of {count} values")
         packed = np.frombuffer(body, dtype=np.uint8, count=length)
         if not padding_is_zero(packed, count, ring_bits):
             raise DecodeError("a padding bit of a masked input is set")
@@ -262,6 +293,11 @@ class UnmaskRequest:
     """Server to client: whose inputs are in the sum (U3), and nothing else: who dropped is for the client to derive."""
 
     survivors: Members
+
+    @staticmethod
+    def body_bytes(*, clients: int) -> int:
+        """Return the body's length."""
+        return bitmap_bytes(clients)
 
     def encode(self) -> bytes:
         """Return the body: ceil(n/8) bytes."""
@@ -283,6 +319,11 @@ class UnmaskShares(Secret):
 
     shares: Bytes
 
+    @staticmethod
+    def body_bytes(*, count: int, release_bytes: int) -> int:
+        """Return the body's length for ``count`` neighbours."""
+        return release_bytes * count
+
     def encode(self) -> bytes:
         """Return the body: m rows."""
         return self.shares.tobytes()
@@ -290,7 +331,9 @@ class UnmaskShares(Secret):
     @classmethod
     def decode(cls, body: memoryview, *, count: int, release_bytes: int) -> UnmaskShares:
         """Read a body of ``count`` neighbours; every share must be canonical."""
-        expect_length(body, release_bytes * count, f"the shares of {count} neighbours")
+        expect_length(
+            body, cls.body_bytes(count=count, release_bytes=release_bytes), f"the shares of {count} neighbours"
+        )
         shares = np.frombuffer(body, dtype=np.uint8).reshape(count, release_bytes)
         check_shares(np.ascontiguousarray(shares[:, :SHARE_BYTES]))
         return cls(shares=shares)
@@ -302,6 +345,11 @@ class Consistency:
 
     digest: bytes
 
+    @staticmethod
+    def body_bytes() -> int:
+        """Return the body's length."""
+        return DIGEST_BYTES
+
     def encode(self) -> bytes:
         """Return the body: 32 bytes."""
         return self.digest
@@ -309,7 +357,7 @@ class Consistency:
     @classmethod
     def decode(cls, body: memoryview) -> Consistency:
         """Read a body."""
-        expect_length(body, DIGEST_BYTES, "a consistency digest")
+        expect_length(body, cls.body_bytes(), "a consistency digest")
         return cls(digest=bytes(body))
 
 
@@ -324,6 +372,11 @@ class RelayedSignatures:
 
     signed: Members
     signatures: Bytes
+
+    @staticmethod
+    def body_bytes(*, clients: int, signed: int) -> int:
+        """Return the body's length with ``signed`` signatures."""
+        return bitmap_bytes(clients) + SIGNATURE_BYTES * signed
 
     def encode(self) -> bytes:
         """Return the body: ceil(n/8) + 64 |U4| bytes."""

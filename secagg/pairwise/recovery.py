@@ -15,18 +15,22 @@ from secagg.errors import DecodeError, InconsistentSum, PeerFault
 from secagg.pairwise.evidence import ContradictoryDealer
 from secagg.pairwise.graph import CompleteGraph
 from secagg.pairwise.identifiers import pairwise_mask_key, seed_commitment, self_mask_key
-from secagg.pairwise.messages import MASK_KEY_SHARE, PUBLIC_BYTES, SEED_SHARE
-from secagg.pairwise.server import advertised_commitment, advertised_key, check_enough
+from secagg.pairwise.messages import ADVERTISEMENT_BYTES, MASK_KEY_SHARE, PUBLIC_BYTES, SEED_SHARE, Members
+from secagg.pairwise.server import check_enough
 from secagg.pairwise.server_states import CollectingUnmask, Round
-from secagg.primitives.agreement import AgreementKey
-from secagg.primitives.prg import MASK_KEY_BYTES, MaskKeys, accumulate_blocks
-from secagg.primitives.shamir import SHARE_BYTES, reconstruct, reconstruct_without
+from secagg.primitives.agreement import AgreementKey, parse_public
+from secagg.primitives.prg import MASK_KEY_BYTES, accumulate_batches
+from secagg.primitives.shamir import SHARE_BYTES, reconstruct, reconstruct_each, reconstruct_without
 
-MASKS_AT_ONCE = 1024
-"""How many masks are expanded together: their round keys stay within the cache that the accumulator leaves free."""
+MASKS_AT_ONCE = 256
+"""How many masks are added together: the fewer, the sooner a second thread has work; the more, the fewer passes."""
 
 SECRETS_AT_ONCE = 256
 """How many secrets are rebuilt together; in the complete graph they share their holders, and so most of the work."""
+
+# Where an advertisement holds what is checked
+_MASK_PUBLIC = slice(PUBLIC_BYTES, 2 * PUBLIC_BYTES)
+_COMMITMENT = slice(2 * PUBLIC_BYTES, ADVERTISEMENT_BYTES)
 
 
 def unmask_sum(current: Round, state: CollectingUnmask, *, threads: int) -> NDArray[np.unsignedinteger]:
@@ -40,8 +44,7 @@ def unmask_sum(current: Round, state: CollectingUnmask, *, threads: int) -> NDAr
     check_enough(current, state)
     params = current.params
     words = state.accumulator.copy()
-    for keys, subtract in _batches(_masks(current, state)):
-        accumulate_blocks(words, MaskKeys.expand(keys), subtract, threads=threads)
+    accumulate_batches(words, _batches(_masks(current, state)), threads=threads)
     words &= words.dtype.type((1 << params.ring_bits) - 1)
     _check_range(current, state, words)
     return words
@@ -57,30 +60,29 @@ def _check_range(current: Round, state: CollectingUnmask, words: NDArray[np.unsi
 
 def _masks(current: Round, state: CollectingUnmask) -> Iterator[tuple[bytes, bool]]:
     """Yield the key of every mask still in the sum, and whether taking it off means subtracting."""
-    params = current.params
-    publics = _mask_publics(state)
+    params, session = current.params, state.session_id
+    # Each key is parsed once, though every neighbour of it that dropped is agreed with
+    publics = {one: parse_public(entry[_MASK_PUBLIC]) for one, entry in _advertised(state, state.survivors)}
     for position, secret in _secrets(current, state):
-        if state.survivors[position]:
-            yield self_mask_key(secret, state.session_id, params, position, MASK_KEY_BYTES), True
+        if isinstance(secret, bytes):
+            yield self_mask_key(secret, session, params, position, MASK_KEY_BYTES), True
             continue
-        key = AgreementKey.from_bytes(secret)
         neighbours = state.graph.neighbours(position)
         for peer in neighbours[state.survivors[neighbours]].tolist():
-            shared = key.exchange(publics[peer])
-            yield (
-                pairwise_mask_key(shared, state.session_id, params, peer, position, MASK_KEY_BYTES),
-                peer < position,
-            )
+            shared = secret.exchange(publics[peer])
+            yield pairwise_mask_key(shared, session, params, peer, position, MASK_KEY_BYTES), peer < position
 
 
-def _mask_publics(state: CollectingUnmask) -> dict[int, bytes]:
-    columns = state.roster.entries[:, PUBLIC_BYTES : 2 * PUBLIC_BYTES].tobytes()
-    keys = [columns[at : at + PUBLIC_BYTES] for at in range(0, len(columns), PUBLIC_BYTES)]
-    return dict(zip(np.flatnonzero(state.roster.advertised).tolist(), keys, strict=True))
+def _advertised(state: CollectingUnmask, members: Members) -> Iterator[tuple[int, bytes]]:
+    """Yield the position and the advertisement of each of ``members``, all of them in U1."""
+    rows = state.roster.entries[members[state.roster.advertised], :ADVERTISEMENT_BYTES]
+    for position, row in zip(np.flatnonzero(members).tolist(), rows, strict=True):
+        yield position, row.tobytes()
 
 
-def _secrets(current: Round, state: CollectingUnmask) -> Iterator[tuple[int, bytes]]:
+def _secrets(current: Round, state: CollectingUnmask) -> Iterator[tuple[int, bytes | AgreementKey]]:
     """Rebuild and check one secret of everybody in U2: a survivor's seed, or the mask key of one that dropped."""
+    entries = _advertised(state, state.shared)
     owners = np.flatnonzero(state.shared)
     for first in range(0, len(owners), SECRETS_AT_ONCE):
         batch = owners[first : first + SECRETS_AT_ONCE]
@@ -89,15 +91,16 @@ def _secrets(current: Round, state: CollectingUnmask) -> Iterator[tuple[int, byt
         except DecodeError:
             # Some owner's shares belong to no secret at all: one at a time shows whose
             secrets = [_rebuild_or_nothing(current, state, batch[i : i + 1]) for i in range(len(batch))]
-        for position, secret in zip(batch.tolist(), secrets, strict=True):
-            if not _is_advertised(current, state, position, secret):
+        for secret, (position, entry) in zip(secrets, entries, strict=False):
+            checked = _checked(current, state, position, secret, entry)
+            if checked is None:
                 # Where every release opens its dealer's commitment, nobody but the dealer can have caused this
                 proved = current.params.threat == "malicious-server"
                 who = "" if proved else ": it dealt wrong ones, or a holder released one"
                 reason = f"its shares do not rebuild what it advertised{who}"
                 evidence = _contradiction(current, state, position) if proved else None
                 raise PeerFault(int(current.ids[position]), reason, proof=proved, evidence=evidence)
-            yield position, secret
+            yield position, checked
 
 
 def _contradiction(current: Round, state: CollectingUnmask, dealer: int) -> ContradictoryDealer:
@@ -126,13 +129,11 @@ def _rebuild(current: Round, state: CollectingUnmask, owners: NDArray[np.intp]) 
     threshold, graph = current.params.threshold, state.graph
     if isinstance(graph, CompleteGraph):
         return _rebuild_complete(threshold, graph, state, owners)
-    secrets = []
-    for owner in owners.tolist():
-        neighbours, slots = graph.neighbours(owner), graph.slots(owner)
-        holding = np.flatnonzero(state.received[neighbours])[:threshold]
-        shares = state.held[neighbours[holding], slots[holding], :SHARE_BYTES][:, None]
-        secrets += reconstruct(_points(neighbours[holding]), shares)
-    return secrets
+    # The first t holders in each owner's row: a stable sort puts those that answered before all others
+    holding = np.argsort(~state.received[graph.rows[owners]], axis=1, kind="stable")[:, :threshold]
+    holders = np.take_along_axis(graph.rows[owners], holding, axis=1)
+    slots = np.take_along_axis(graph.reverse[owners], holding, axis=1)
+    return reconstruct_each(_points(holders), state.held[holders, slots, :SHARE_BYTES])
 
 
 def _rebuild_complete(
@@ -158,13 +159,17 @@ def _points(positions: NDArray[np.integer]) -> NDArray[np.uint64]:
     return positions.astype(np.uint64) + np.uint64(1)
 
 
-def _is_advertised(current: Round, state: CollectingUnmask, position: int, secret: bytes) -> bool:
+def _checked(
+    current: Round, state: CollectingUnmask, position: int, secret: bytes, entry: bytes
+) -> bytes | AgreementKey | None:
+    """Return a survivor's seed, or the key pair of one that dropped, if it is what ``entry`` advertised; else None."""
     if not secret:
-        return False
+        return None
     if state.survivors[position]:
         rebuilt = seed_commitment(current.round_id, int(current.ids[position]), secret)
-        return hmac.compare_digest(rebuilt, advertised_commitment(state, position))
-    return hmac.compare_digest(AgreementKey.from_bytes(secret).public, advertised_key(state, position))
+        return secret if hmac.compare_digest(rebuilt, entry[_COMMITMENT]) else None
+    key = AgreementKey.from_bytes(secret)
+    return key if hmac.compare_digest(key.public, entry[_MASK_PUBLIC]) else None
 
 
 def _batches(masks: Iterator[tuple[bytes, bool]]) -> Iterator[tuple[bytes, NDArray[np.bool_]]]:

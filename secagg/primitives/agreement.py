@@ -13,6 +13,7 @@ from secagg.errors import DecodeError, InputError
 from secagg.primitives.randomness import Randomness, draw, system_randomness
 
 KEY_BYTES = 32
+_BAD_PUBLIC = "an X25519 public key has a wrong length or low order"
 
 _P = (1 << 255) - 19
 _ORDER_8 = (
@@ -66,16 +67,21 @@ class AgreementKey:
         """Return the 32 secret bytes that the key was made from."""
         return self._private.private_bytes_raw()
 
-    def exchange(self, peer_public: bytes) -> bytes:
+    def exchange(self, peer_public: bytes | X25519PublicKey) -> bytes:
         """Compute the 32-byte secret shared with the owner of ``peer_public``: derive keys from it, it is not one.
+
+        Args:
+            peer_public: 32 bytes, or what ``parse_public`` made of them: worth it for a key that is used many times.
 
         Raises:
             DecodeError: ``peer_public`` is not 32 bytes long, or is a point of low order, so the secret would be zero.
         """
         try:
-            return self._private.exchange(X25519PublicKey.from_public_bytes(peer_public))
+            if isinstance(peer_public, bytes):
+                peer_public = X25519PublicKey.from_public_bytes(peer_public)
+            return self._private.exchange(peer_public)
         except ValueError:
-            raise DecodeError("an X25519 public key has a wrong length or low order") from None
+            raise DecodeError(_BAD_PUBLIC) from None
 
     def __eq__(self, other: object) -> bool:
         """Compare the secret bytes in constant time."""
@@ -88,6 +94,18 @@ class AgreementKey:
 
     def __repr__(self) -> str:
         return f"AgreementKey(public={self.public.hex()})"
+
+
+def parse_public(public: bytes) -> X25519PublicKey:
+    """Return the key that ``public`` encodes, for ``AgreementKey.exchange``.
+
+    Raises:
+        DecodeError: ``public`` is not 32 bytes long.
+    """
+    try:
+        return X25519PublicKey.from_public_bytes(public)
+    except ValueError:
+        raise DecodeError(_BAD_PUBLIC) from None
 
 
 def is_canonical(public: bytes) -> bool:

@@ -18,7 +18,16 @@ LENGTH_MAX = 255 * DIGEST_BYTES
 
 
 class Label(enum.Enum):
-    """What a derived key or a digest is for. No two purposes share a label."""
+    """What a derived key or a digest is for. No two purposes share a label.
+
+    Attributes:
+        prefix: how the label begins an input: one byte of its length, then the label.
+    """
+
+    prefix: bytes
+
+    def __init__(self, text: bytes) -> None:
+        self.prefix = bytes([len(text)]) + text
 
     CONTEXT = b"secagg/v1/context"
     ROUND = b"secagg/v1/round"
@@ -54,12 +63,12 @@ def derive(secret: bytes, *, salt: bytes, label: Label, info: bytes = b"", lengt
     Raises:
         InputError: ``length`` is out of range.
     """
-    return _hkdf(secret, salt, _PREFIXES[label] + info, length)
+    return _hkdf(secret, salt, label.prefix + info, length)
 
 
 def digest(label: Label, *parts: bytes | memoryview) -> bytes:
     """Hash ``parts`` under ``label`` to 32 bytes; each part is preceded by its length, so no two lists collide."""
-    state = hashlib.sha256(_PREFIXES[label])
+    state = hashlib.sha256(label.prefix)
     for part in parts:
         state.update(len(part).to_bytes(8, "little"))
         state.update(part)
@@ -70,6 +79,3 @@ def _hkdf(secret: bytes, salt: bytes, info: bytes, length: int) -> bytes:
     if not 1 <= length <= LENGTH_MAX:
         raise InputError(f"1 to {LENGTH_MAX} bytes can be derived, not {length}")
     return HKDF(SHA256(), length, salt, info).derive(secret)
-
-
-_PREFIXES = {label: bytes([len(label.value)]) + label.value for label in Label}

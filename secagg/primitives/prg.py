@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,10 @@ from secagg.kernels import aes_path, aes_portable
 MASK_KEY_BYTES = 24
 LANE_DTYPES = (np.dtype(np.uint16), np.dtype(np.uint32), np.dtype(np.uint64))
 
-# 128 KiB of 4-byte words: what one core keeps in its second-level cache while every mask passes over it.
-BLOCK_WORDS = 1 << 15
+# 128 KiB: what one core keeps in its second-level cache while every mask passes over it.
+_TILE_BYTES = 1 << 16
 # Key stream bytes below which starting threads costs more than it saves (about a tenth of a millisecond's work).
 _THREADING_BYTES = 1 << 21
-_PORTABLE_FACTOR = 16
 _KEY_BYTES = 16
 _BLOCK_BYTES = 16
 _STREAM_BYTES = 1 << 62
@@ -47,9 +46,10 @@ class MaskKeys:
         self._nonces = keys[:, _KEY_BYTES:].copy().view(np.uint64).reshape(len(keys))
         self._round_keys = np.empty((len(keys), 11, 16), np.uint8)
         if path != aes_path.PORTABLE:
-            from secagg.kernels import aes_x86
+            from secagg.kernels import aes_counter
 
-            aes_x86.expand_keys(keys, self._round_keys)
+            expand = aes_counter.expand_keys_arm if path == aes_path.ARM else aes_counter.expand_keys_x86
+            expand(keys, self._round_keys)
 
     @classmethod
     def expand(cls, keys: bytes, *, path: str | None = None) -> MaskKeys:
@@ -80,7 +80,7 @@ class MaskKeys:
 
 
 def active_path() -> str:
-    """Name the AES path that masks take: vaes512, vaes256, aesni or portable."""
+    """Name the AES path that masks take: vaes512, vaes256, aesni, arm or portable."""
     return _path(None)
 
 
@@ -109,32 +109,67 @@ def accumulate_blocks(
     *,
     first_word: int = 0,
     threads: int = 1,
-    block_words: int = BLOCK_WORDS,
+    block_words: int | None = None,
 ) -> None:
     """Do as ``accumulate`` does to a whole vector, a block that fits the cache at a time, on up to ``threads`` threads.
 
     Args and Raises: as for ``accumulate``; ``threads`` and ``block_words`` are positive.
     """
     _require_arguments(words, keys, subtract, first_word)
-    if threads < 1 or block_words < 1:
+    if threads < 1 or (block_words is not None and block_words < 1):
         raise InputError(f"threads and block_words are positive, got {threads} and {block_words}")
     _check_once(keys.path, words.dtype)
-    signs = np.ascontiguousarray(subtract)
-    # The portable path sets up a cipher anew for each block, and keeps to the cache by chunks of its own.
-    cut = block_words * _PORTABLE_FACTOR if keys.path == aes_path.PORTABLE else block_words
-    blocks = list(_blocks(words.size, first_word, cut))
-    workers = min(threads, len(blocks)) if words.nbytes * len(keys) >= _THREADING_BYTES else 1
-
-    def run(worker: int) -> None:
-        first, last = len(blocks) * worker // workers, len(blocks) * (worker + 1) // workers
-        for start, end in blocks[first:last]:
-            _run(words[start:end], keys, signs, first_word + start)
-
-    if workers <= 1:
-        run(0)
+    shared = _Pass(words, keys, subtract, first_word, block_words)
+    workers = shared.useful_threads(threads) - 1
+    if not workers:
+        shared.run()
         return
     with ThreadPoolExecutor(workers) as pool:
-        for done in [pool.submit(run, worker) for worker in range(workers)]:
+        others = [pool.submit(shared.run) for _ in range(workers)]
+        shared.run()
+        for done in others:
+            done.result()
+
+
+def accumulate_batches(
+    words: NDArray[Any], batches: Iterable[tuple[bytes, NDArray[np.bool_]]], *, threads: int = 1
+) -> None:
+    """Do as ``accumulate`` does with one batch of masks after another, on up to ``threads`` threads.
+
+    While other threads add a batch, this one makes the next, then helps: so making the keys costs no time of its own
+    where adding takes longer.
+
+    Args:
+        words: as for ``accumulate``.
+        batches: for each batch the keys of its masks, 24 bytes each, and ``subtract``; made one at a time.
+        threads: positive.
+
+    Raises:
+        InputError, SelfTestError: as for ``accumulate``. ``words`` then holds nothing of use; so too where ``batches``
+            raises.
+    """
+    if threads < 1:
+        raise InputError(f"threads is positive, got {threads}")
+    if threads == 1:
+        for joined, subtract in batches:
+            accumulate_blocks(words, MaskKeys.expand(joined), subtract)
+        return
+    with ThreadPoolExecutor(threads - 1) as pool:
+        current: _Pass | None = None
+        others: list[Future[None]] = []
+        for joined, subtract in batches:
+            if current is not None:
+                current.run()
+            for done in others:
+                done.result()
+            keys = MaskKeys.expand(joined)
+            _require_arguments(words, keys, subtract, 0)
+            _check_once(keys.path, words.dtype)
+            current = _Pass(words, keys, subtract, 0, None)
+            others = [pool.submit(current.run) for _ in range(current.useful_threads(threads) - 1)]
+        if current is not None:
+            current.run()
+        for done in others:
             done.result()
 
 
@@ -196,33 +231,64 @@ def _require_arguments(words: NDArray[Any], keys: MaskKeys, subtract: NDArray[np
         raise InputError(f"first_word {first_word} is outside the key stream")
 
 
-def _blocks(size: int, first_word: int, block_words: int) -> Iterator[tuple[int, int]]:
-    """Cut ``size`` words at the stream's multiples of ``block_words``, so that no step of a kernel is cut in two."""
-    start = 0
-    while start < size:
-        end = min(size, start + block_words - (first_word + start) % block_words)
-        yield start, end
-        start = end
+class _Pass:
+    """One pass of many masks over one vector, in blocks that any number of threads take from one another."""
+
+    def __init__(
+        self,
+        words: NDArray[Any],
+        keys: MaskKeys,
+        subtract: NDArray[np.bool_],
+        first_word: int,
+        block_words: int | None,
+    ) -> None:
+        self._words, self._keys, self._subtract = words, keys, np.ascontiguousarray(subtract)
+        self._first_word, self._block_words = first_word, block_words or _TILE_BYTES // words.itemsize
+        self._taken = np.zeros(1, np.int64)
+
+    def useful_threads(self, threads: int) -> int:
+        """How many of ``threads`` threads to run: one where starting others costs more than it saves."""
+        small = self._words.nbytes * len(self._keys) < _THREADING_BYTES
+        return 1 if small else min(threads, -(-self._words.size // self._block_words))
+
+    def run(self) -> None:
+        """Take blocks until there are none left."""
+        _run(self._words, self._keys, self._subtract, self._first_word, self._block_words, self._taken)
 
 
-def _run(words: NDArray[Any], keys: MaskKeys, subtract: NDArray[np.bool_], first_word: int) -> None:
+def _run(
+    words: NDArray[Any],
+    keys: MaskKeys,
+    subtract: NDArray[np.bool_],
+    first_word: int,
+    block_words: int = _STREAM_BYTES,
+    taken: NDArray[np.int64] | None = None,
+) -> None:
+    taken = np.zeros(1, np.int64) if taken is None else taken
     first_block, offset = divmod(first_word, _BLOCK_BYTES // words.itemsize)
     if keys.path == aes_path.PORTABLE:
-        aes_portable.accumulate(words, keys._keys, subtract, first_block, offset)
+        aes_portable.accumulate(words, keys._keys, subtract, first_block, offset, block_words, taken)
         return
-    _kernel(keys.path)(words, keys._round_keys, keys._nonces, subtract, np.uint64(first_block), offset)
+    accumulate_kernel, step_bytes = _kernel(keys.path)
+    scratch = np.empty(step_bytes // words.itemsize, words.dtype)
+    accumulate_kernel(
+        words, keys._round_keys, keys._nonces, subtract, np.uint64(first_block), offset, block_words, scratch, taken
+    )
 
 
 @functools.cache
-def _kernel(path: str) -> Callable[..., None]:
-    from secagg.kernels import aes_x86
+def _kernel(path: str) -> tuple[Callable[..., None], int]:
+    """The compiled kernel of a path, and the bytes of scratch that it takes."""
+    from secagg.kernels import aes_counter
 
     kernels = {
-        aes_path.VAES512: aes_x86.accumulate_512,
-        aes_path.VAES256: aes_x86.accumulate_256,
-        aes_path.AESNI: aes_x86.accumulate_128,
+        aes_path.VAES512: (aes_counter.accumulate_512, 4),
+        aes_path.VAES256: (aes_counter.accumulate_256, 2),
+        aes_path.AESNI: (aes_counter.accumulate_128, 1),
+        aes_path.ARM: (aes_counter.accumulate_arm, 1),
     }
-    return kernels[path]
+    kernel, lanes = kernels[path]
+    return kernel, aes_counter.step_bytes(lanes)
 
 
 # ----------------------------------------------------------------------------------------------- the known-answer check

@@ -134,6 +134,29 @@ def reconstruct(
     return _to_secrets(out)
 
 
+def reconstruct_each(points: NDArray[np.uint64], shares: NDArray[np.uint8]) -> list[bytes]:
+    """Rebuild secrets each of whose shares lie at points of their own, as ``reconstruct`` does one after another.
+
+    Args:
+        points: uint64 [m, t], as for ``reconstruct`` in each row.
+        shares: uint8 [m, t, 40]: the shares of each secret at its points.
+
+    Returns:
+        m secrets of 32 bytes.
+
+    Raises:
+        InputError: a point, a shape or a dtype is not as stated.
+        DecodeError: a share is not canonical, or some shares belong to no 32-byte secret.
+    """
+    points = _check_rows(points)
+    if shares.ndim != 3 or shares.shape[:2] != points.shape:
+        raise InputError(f"shares at {list(points.shape)} points are uint8 [m, t, 40], not {list(shares.shape)}")
+    values = _limbs_of(shares)
+    out = np.empty((len(points), LIMBS), np.uint64)
+    field.combine_each(points, values, out)
+    return _to_secrets(out)
+
+
 def reconstruct_without(
     points: NDArray[np.uint64],
     shares: NDArray[np.uint8],
@@ -201,8 +224,14 @@ def _from_shares(points: NDArray[np.uint64], shares: NDArray[np.uint8]) -> NDArr
 def _check_points(points: NDArray[np.uint64]) -> NDArray[np.uint64]:
     if points.dtype != np.uint64 or points.ndim != 1 or points.size == 0:
         raise InputError(f"points are uint64 [n], n >= 1, not {points.dtype} {list(points.shape)}")
-    ordered = np.sort(points)
-    if ordered[0] == 0 or ordered[-1] >= _P or (ordered[1:] == ordered[:-1]).any():
+    return _check_rows(points[None]).reshape(points.size)
+
+
+def _check_rows(points: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    if points.dtype != np.uint64 or points.ndim != 2 or points.shape[1] == 0:
+        raise InputError(f"points are uint64 [m, t], t >= 1, not {points.dtype} {list(points.shape)}")
+    ordered = np.sort(points, axis=1)
+    if (ordered[:, 0] == 0).any() or (ordered[:, -1] >= _P).any() or (ordered[:, 1:] == ordered[:, :-1]).any():
         raise InputError("points are distinct, at least 1 and below 2^61 - 1")
     return np.ascontiguousarray(points)
 

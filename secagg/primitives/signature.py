@@ -112,7 +112,7 @@ def verify(public: bytes, signature: bytes, context: bytes, message: bytes) -> N
 
 
 def check_public(public: bytes) -> None:
-    """Check the form of a public key: 32 bytes, and not a point of low order.
+    """Check the form of a public key: 32 bytes, its one encoding, and not a point of low order.
 
     Whether it is a point of the curve at all shows at the first ``verify``.
 
@@ -121,8 +121,11 @@ def check_public(public: bytes) -> None:
     """
     if len(public) != KEY_BYTES:
         raise DecodeError(f"an Ed25519 public key has {KEY_BYTES} bytes, not {len(public)}")
-    if int.from_bytes(public, "little") & (_SIGN_BIT - 1) in _LOW_ORDER_Y:
+    y = int.from_bytes(public, "little") & (_SIGN_BIT - 1)
+    if y in _LOW_ORDER_Y:
         raise DecodeError("an Ed25519 public key has low order")
+    if y >= _P:
+        raise DecodeError("an Ed25519 public key is not encoded canonically")
 
 
 def _verify(public: bytes, signature: bytes, data: bytes) -> None:

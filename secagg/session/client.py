@@ -14,7 +14,7 @@ from secagg.identity import Identity
 from secagg.pairwise import client as steps
 from secagg.pairwise import client_states as states
 from secagg.pairwise import release
-from secagg.pairwise.graph import CompleteGraph, beacon_graph
+from secagg.pairwise.graph import CompleteGraph, beacon_ring, ring_neighbours
 from secagg.pairwise.identifiers import context_digest
 from secagg.pairwise.messages import (
     FORMATS,
@@ -120,10 +120,15 @@ class ClientSession(Single):
 
     @property
     def release(self) -> states.Release | None:
-        """What this client released shares for, to be kept for its later sessions; None before it has."""
-        if not isinstance(self._state, states.Released):
+        """What this client released shares for, or signed that it would, for its later sessions; None before that."""
+        state = self._state
+        if isinstance(state, states.Checked):
+            survivors = state.ids[state.survivors]
+        elif isinstance(state, states.Released):
+            survivors = state.survivors
+        else:
             return None
-        return states.Release(context=self._party.context, survivors=tuple(self._state.survivors.tolist()))
+        return states.Release(context=self._party.context, survivors=tuple(survivors.tolist()))
 
     @exclusive
     def receive(self, payload: Buffer) -> Reply | InputNeeded | BeaconNeeded:
@@ -145,7 +150,7 @@ class ClientSession(Single):
             raise ServerFault(f"not a message of this protocol: {problem}") from None
         if header.sender != SERVER:
             raise ServerFault("the message is not from the server")
-        request = digest(Label.REQUEST, header.encode(), bytes(body))
+        request = digest(Label.REQUEST, header.encode(), body)
         if kind in self._answers:
             return self._repeat(kind, request)
         transition = self._transition
@@ -325,8 +330,8 @@ class ClientSession(Single):
     def _share(self, state: states.Fixed, request: bytes, beacon: bytes | None) -> Reply:
         params, roster = self._party.params, state.roster
         if beacon is not None:
-            graph = beacon_graph(params.clients, params.neighbours, state.session_id, beacon)
-            neighbourhood = graph.neighbours(state.position)
+            ring = beacon_ring(params.clients, state.session_id, beacon)
+            neighbourhood = ring_neighbours(ring, params.neighbours, state.position)
         elif roster.neighbours is not None:
             neighbourhood = roster.neighbours
         else:

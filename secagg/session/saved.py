@@ -11,7 +11,7 @@ from secagg.pairwise.graph import CompleteGraph, HararyGraph
 from secagg.pairwise.messages import Kind, Roster
 from secagg.params import FixedPoint, RoundParams
 from secagg.primitives.randomness import Randomness
-from secagg.wire import Buffer
+from secagg.wire import ID_BYTES, SERVER, Buffer
 
 Answers = dict[Kind, tuple[bytes, bytes | None]]
 ClientFields = tuple[client_states.Party, client_states.ClientState, Answers, float | None]
@@ -54,7 +54,7 @@ def save_client(fields: ClientFields, *, seal_key: bytes | None, randomness: Ran
     named = {kind.name: answer for kind, answer in answers.items()}
     return snapshot.save(
         (party, state, named, clipped),
-        types=_CLIENT_TYPES,
+        known=_CLIENT_TYPES,
         purpose=_CLIENT_PURPOSE,
         seal_key=seal_key,
         randomness=randomness,
@@ -67,7 +67,7 @@ def load_client(saved: Buffer, *, seal_key: bytes | None) -> ClientFields:
     Raises:
         DecodeError: the bytes are damaged, of another version or side, or sealed under another key.
     """
-    loaded: Any = snapshot.load(saved, types=_CLIENT_TYPES, purpose=_CLIENT_PURPOSE, seal_key=seal_key)
+    loaded: Any = snapshot.load(saved, known=_CLIENT_TYPES, purpose=_CLIENT_PURPOSE, seal_key=seal_key)
     try:
         party, state, named, clipped = loaded
         answers = {Kind[name]: (request, reply) for name, (request, reply) in named.items()}
@@ -76,14 +76,14 @@ def load_client(saved: Buffer, *, seal_key: bytes | None) -> ClientFields:
     fits = isinstance(party, client_states.Party) and isinstance(state, client_states.ClientState)
     fits = fits and isinstance(clipped, float | None)
     fits = fits and all(isinstance(a, bytes) and isinstance(b, bytes | None) for a, b in answers.values())
-    if not fits:
+    if not fits or not 0 <= party.client_id < SERVER or len(party.context) != ID_BYTES:
         raise DecodeError("a saved state's fields are not a client session's")
     return party, state, answers, clipped
 
 
 def save_server(fields: ServerFields, *, seal_key: bytes | None, randomness: Randomness) -> bytes:
     """Write a server session's fields."""
-    return snapshot.save(fields, types=_SERVER_TYPES, purpose=_SERVER_PURPOSE, seal_key=seal_key, randomness=randomness)
+    return snapshot.save(fields, known=_SERVER_TYPES, purpose=_SERVER_PURPOSE, seal_key=seal_key, randomness=randomness)
 
 
 def load_server(saved: Buffer, *, seal_key: bytes | None) -> ServerFields:
@@ -92,7 +92,7 @@ def load_server(saved: Buffer, *, seal_key: bytes | None) -> ServerFields:
     Raises:
         DecodeError: the bytes are damaged, of another version or side, or sealed under another key.
     """
-    loaded: Any = snapshot.load(saved, types=_SERVER_TYPES, purpose=_SERVER_PURPOSE, seal_key=seal_key)
+    loaded: Any = snapshot.load(saved, known=_SERVER_TYPES, purpose=_SERVER_PURPOSE, seal_key=seal_key)
     try:
         current, state = loaded
     except (TypeError, ValueError):

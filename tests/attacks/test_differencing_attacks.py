@@ -75,3 +75,21 @@ def test_08_differencing_guard_survives_a_restart():
     with pytest.raises(TooFewClients, match="tell this sum"):
         second.run({3: "masked_input"})
     assert all(client.release is None for client in second.clients.values())
+
+
+@pytest.mark.parametrize("threat", ["semi-honest", "malicious-server"])
+def test_08_differencing_over_four_rounds_passes_a_guard_that_compares_pairs(threat):
+    """Attack: X, X+a+b, X+b+c, X+a+c give a, b and c, all two apart. Defence: none but fixed cohorts; documented."""
+    params = plan(12, 1, threat=threat, encoding=EXACT, dropout=0.25)
+    codes = np.arange(1, 13)[:, None] * 10
+    earlier = {one: [] for one in range(12)}
+    sums = {}
+    for gone in ((0, 1, 2), (2,), (0,), (1,)):
+        cohort = Cohort(params, codes - 127.5, seed=f"without {gone}")
+        for one, releases in earlier.items():
+            cohort.clients[one] = ClientSession(params, one, identity=cohort.identities.get(one), earlier=releases)
+        sums[gone] = int(cohort.run(dict.fromkeys(gone, "masked_input")).total[0])
+        for one, releases in released(cohort).items():
+            earlier[one] += releases
+    pairs = [sums[gone] - sums[0, 1, 2] for gone in ((0,), (1,), (2,))]
+    assert [sum(pairs) // 2 - pair for pair in pairs] == [10, 20, 30]

@@ -93,6 +93,35 @@ def test_blocks_and_threads_change_nothing(path, threads, size, first_word, bloc
     assert (whole == cut).all()
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_batches_are_one_sum(threads, count, monkeypatch):
+    """Also while one batch is made, another is added: each is asked for before the last is done."""
+    monkeypatch.setattr(prg, "_THREADING_BYTES", 1)
+    monkeypatch.setattr(prg, "_TILE_BYTES", 4096)
+    keys, signs = [os.urandom(24 * (i + 1)) for i in range(count)], [np.arange(i + 1) % 2 == 0 for i in range(count)]
+    words, expected = np.zeros(50_001, np.uint32), np.zeros(50_001, np.uint32)
+    for joined, subtract in zip(keys, signs, strict=True):
+        prg.accumulate(expected, prg.MaskKeys.expand(joined), subtract)
+    prg.accumulate_batches(words, zip(keys, signs, strict=True), threads=threads)
+    assert (words == expected).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_making_a_batch_raises_comes_through(threads):
+    def batches():
+        yield bytes(24), np.array([True])
+        raise KeyError("no more")
+
+    with pytest.raises(KeyError):
+        prg.accumulate_batches(np.zeros(10, np.uint32), batches(), threads=threads)
+    for bad, subtract in ((bytes(23), [True]), (bytes(24), [])):
+        with pytest.raises(InputError):
+            prg.accumulate_batches(np.zeros(10, np.uint32), [(bad, np.array(subtract, bool))], threads=threads)
+    with pytest.raises(InputError):
+        prg.accumulate_batches(np.zeros(10, np.uint32), [], threads=0)
+
+
 def test_stream_is_seekable_and_little_endian():
     key = bytes(range(24))
     for lane in LANES:
@@ -166,12 +195,13 @@ def test_nist_sp_800_38a_f_5_1(path):
 
 @pytest.mark.skipif(PATHS == (aes_path.PORTABLE,), reason="no compiled path here")
 def test_key_schedule_of_fips_197_a_1():
-    from secagg.kernels import aes_x86
+    from secagg.kernels import aes_counter
 
+    expand = aes_counter.expand_keys_arm if PATHS[0] == aes_path.ARM else aes_counter.expand_keys_x86
     keys = np.zeros((2, 24), np.uint8)
     keys[1, :16] = np.frombuffer(bytes.fromhex("2b7e151628aed2a6abf7158809cf4f3c"), np.uint8)
     round_keys = np.empty((2, 11, 16), np.uint8)
-    aes_x86.expand_keys(keys, round_keys)
+    expand(keys, round_keys)
     assert round_keys[1, 0].tobytes().hex() == "2b7e151628aed2a6abf7158809cf4f3c"
     assert round_keys[1, 1].tobytes().hex() == "a0fafe1788542cb123a339392a6c7605"
     assert round_keys[1, 10].tobytes().hex() == "d014f9a8c9ee2589e13f0cc8b6630ca6"
@@ -206,10 +236,10 @@ def in_four_parts(module: ir.Module, name: str, lanes: int) -> ir.Function:
 @pytest.mark.parametrize("lane", LANES)
 def test_512_bit_kernel_in_four_parts(lane, monkeypatch):
     """All of the widest kernel but its two instructions: its lanes, counters, heads and tails."""
-    from secagg.kernels import aes_x86
+    from secagg.kernels import aes_counter, aes_x86
 
-    monkeypatch.setattr(aes_x86, "_aes_instruction", in_four_parts)
-    accumulate = numba.njit(error_model="numpy")(aes_x86.accumulate_512.py_func)
+    monkeypatch.setattr(aes_x86, "aes_instruction", in_four_parts)
+    accumulate = numba.njit(error_model="numpy")(aes_counter.accumulate_512.py_func)
     keys, signs = [bytes(range(24)), bytes(range(24, 48))], [False, True]
     expanded = prg.MaskKeys.expand(b"".join(keys), path=aes_path.AESNI)
     per_block = 16 // np.dtype(lane).itemsize
@@ -217,17 +247,20 @@ def test_512_bit_kernel_in_four_parts(lane, monkeypatch):
         words = np.arange(length).astype(lane)
         expected = reference(words, keys, signs, first_word)
         block, offset = divmod(first_word, per_block)
-        accumulate(words, expanded._round_keys, expanded._nonces, np.array(signs), np.uint64(block), offset)
+        scratch, taken = np.empty(512 // words.itemsize, lane), np.zeros(1, np.int64)
+        start = (np.uint64(block), offset, 256)
+        accumulate(words, expanded._round_keys, expanded._nonces, np.array(signs), *start, scratch, taken)
         assert words.tolist() == expected
 
 
 ASSEMBLY_OF_ZNVER4 = """
 import numba, re
 from numba import types as t
-from secagg.kernels import aes_path, aes_x86
+from secagg.kernels import aes_counter, aes_path
 assert aes_path.aes_path() == "vaes512", aes_path.aes_path()
-kernel = numba.njit(nogil=True, error_model="numpy")(aes_x86.accumulate_512.py_func)
-kernel.compile((t.uint32[::1], t.uint8[:, :, ::1], t.uint64[::1], t.boolean[::1], t.uint64, t.int64))
+kernel = numba.njit(nogil=True, error_model="numpy")(aes_counter.accumulate_512.py_func)
+kernel.compile((t.uint32[::1], t.uint8[:, :, ::1], t.uint64[::1], t.boolean[::1], t.uint64, t.int64, t.int64,
+                t.uint32[::1], t.int64[::1]))
 (assembly,) = kernel.inspect_asm().values()
 print(len(re.findall(r"vaesenc\\s.*zmm", assembly)), len(re.findall(r"vaesenclast\\s.*zmm", assembly)),
       len(re.findall(r"aesenc.*[xy]mm", assembly)))
@@ -253,7 +286,7 @@ def test_512_bit_code_for_znver4():
 
 
 def test_a_wrong_kernel_is_refused(monkeypatch):
-    def wrong(words, keys, subtract, first_block, first_word):
+    def wrong(words, *others):
         words += words.dtype.type(1)
 
     monkeypatch.setattr(aes_portable, "accumulate", wrong)
@@ -271,8 +304,8 @@ def test_a_kernel_that_agrees_with_nist_alone_is_refused(monkeypatch):
     prg.self_test("portable")  # that it passed once does not count
     right = aes_portable.accumulate
 
-    def wrong_in_its_signs(words, keys, subtract, first_block, offset):
-        right(words, keys, np.zeros_like(subtract), first_block, offset)
+    def wrong_in_its_signs(words, keys, subtract, *where):
+        right(words, keys, np.zeros_like(subtract), *where)
 
     monkeypatch.setattr(aes_portable, "accumulate", wrong_in_its_signs)
     with pytest.raises(SelfTestError):

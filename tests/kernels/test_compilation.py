@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import types
 
 import numba
 import pytest
@@ -61,6 +62,27 @@ def test_without_a_place_for_the_cache_kernels_are_compiled_uncached(monkeypatch
     before = jit.compiled_afresh()
     assert jit.kernel(double)(21) == 42
     assert jit.compiled_afresh() == before + 1
+
+
+def test_a_source_number_follows_the_text(tmp_path):
+    module = types.ModuleType("emitter")
+    module.__file__ = str(tmp_path / "emitter.py")
+    assert jit.source_number(module) == 0
+    numbers = set()
+    for text in ("x = 1", "x = 2", "x = 1"):
+        (tmp_path / "emitter.py").write_text(text)
+        numbers.add(jit.source_number(module))
+    assert len(numbers) == 2
+    assert 0 not in numbers
+
+
+@pytest.mark.skipif(not jit.is_compiling(), reason="nothing is compiled")
+def test_mask_kernels_close_over_the_text_of_their_emitters():
+    from secagg.kernels import aes_arm, aes_counter, aes_x86
+
+    number = jit.source_number(aes_arm, aes_x86)
+    for kernel in (aes_counter.accumulate_512, aes_counter.accumulate_arm, aes_counter.expand_keys_x86):
+        assert number in [cell.cell_contents for cell in kernel.py_func.__closure__]
 
 
 @pytest.mark.skipif(not jit.is_compiling(), reason="nothing is compiled")

@@ -182,6 +182,23 @@ def test_combine_without(t: int, seed: int) -> None:
         assert ints(out) == expected
 
 
+@settings(max_examples=30)
+@given(st.integers(0, 4), st.integers(1, 8), st.integers(0, 2**32))
+def test_combine_each(sets: int, t: int, seed: int) -> None:
+    rows = [points_of(t, seed=seed + r) for r in range(sets)]
+    points = np.array(rows, np.uint64).reshape(sets, t)
+    values = u64(sets * t, 5, seed=seed).reshape(sets, t, 5)
+    expected = []
+    for xs, ys in zip(rows, values, strict=True):
+        weights = np.empty(t, np.uint64)
+        field.lagrange_weights(xs, weights)
+        expected.append([weighted(ints(weights), ints(column)) for column in ys.T])
+    for function in (field.combine_each, getattr(field.combine_each, "py_func", field.combine_each)):
+        out = np.zeros((sets, 5), np.uint64)
+        function(points, values, out)
+        assert ints(out) == expected
+
+
 @given(st.lists(st.integers(0, 2**256 - 1), max_size=3))
 def test_split_and_join(numbers: list[int]) -> None:
     words = np.array([[n >> 64 * i & (2**64 - 1) for i in range(4)] for n in numbers], np.uint64).reshape(-1, 4)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secagg.errors import DecodeError, InputError, LocalProtocolError
-from secagg.primitives.agreement import AgreementKey, is_canonical, is_low_order
+from secagg.primitives.agreement import AgreementKey, is_canonical, is_low_order, parse_public
 
 # RFC 7748, section 6.1.
 ALICE = "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a"
@@ -84,6 +84,7 @@ def test_both_sides_agree_with_pycryptodome(a: bytes, b: bytes) -> None:
     assert private.public_key().export_key(format="raw") == ours.public
     expected = dh.key_agreement(static_priv=private, static_pub=dh.import_x25519_public_key(theirs.public), kdf=bytes)
     assert ours.exchange(theirs.public) == theirs.exchange(ours.public) == expected
+    assert ours.exchange(parse_public(theirs.public)) == expected
     assert not is_low_order(ours.public)
 
 
@@ -128,3 +129,9 @@ def test_equality() -> None:
 def test_never_pickled() -> None:
     with pytest.raises(TypeError):
         pickle.dumps(AgreementKey.generate())
+
+
+def test_a_public_key_of_another_length_is_not_parsed():
+    for length in (0, 31, 33):
+        with pytest.raises(DecodeError):
+            parse_public(bytes(length))

@@ -216,6 +216,32 @@ def test_reconstruct_without(count: int, m: int, data: st.DataObject) -> None:
         assert shamir.reconstruct(xs, dealt[:, i : i + 1], weights=rows[i]) == [secret]
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.lists(byte_secrets, max_size=4), st.integers(1, 5), st.data())
+def test_reconstruct_each_from_points_of_its_own(secrets: list[bytes], t: int, data: st.DataObject) -> None:
+    rows = [data.draw(st.lists(st.integers(1, P - 1), min_size=t, max_size=t, unique=True)) for _ in secrets]
+    shares = [
+        shamir.share([secret], threshold=t, points=points(*xs))[:, 0] for secret, xs in zip(secrets, rows, strict=True)
+    ]
+    at, held = np.array(rows, np.uint64).reshape(-1, t), np.array(shares, np.uint8).reshape(-1, t, 40)
+    assert shamir.reconstruct_each(at, held) == secrets
+
+
+def test_reconstruct_each_refuses_what_reconstruct_does() -> None:
+    share = np.zeros((2, 3, 40), np.uint8)
+    good = np.array([[1, 2, 3], [4, 5, 6]], np.uint64)
+    assert shamir.reconstruct_each(good, share) == [bytes(32)] * 2
+    for wrong in ([[1, 2, 3], [4, 5, 5]], [[0, 2, 3], [4, 5, 6]], [[1, 2, P], [4, 5, 6]]):
+        with pytest.raises(InputError):
+            shamir.reconstruct_each(np.array(wrong, np.uint64), share)
+    for xs, held in ((good.astype(np.int64), share), (good[0], share), (good, share[0]), (good[:1], share)):
+        with pytest.raises(InputError):
+            shamir.reconstruct_each(xs, held)
+    share[1, 0, 7] = 0xFF
+    with pytest.raises(DecodeError):
+        shamir.reconstruct_each(good, share)
+
+
 @given(st.lists(st.integers(1, P - 1), min_size=1, max_size=9, unique=True))
 def test_lagrange_weights(xs: list[int]) -> None:
     for i, weight in enumerate(shamir.lagrange_weights(points(*xs)).tolist()):

@@ -205,3 +205,13 @@ def test_randomness_and_pickle() -> None:
         SigningKey.generate(lambda length: bytes(length + 1))
     with pytest.raises(TypeError):
         pickle.dumps(SigningKey(bytes(32)))
+
+
+def test_a_key_of_another_than_its_one_encoding_is_refused() -> None:
+    """y = 2 is no low order, and 2 + p, where it fits, names the same point: the second form is refused."""
+    check_public((3).to_bytes(32, "little"))
+    for y in range(3, 19):
+        with pytest.raises(DecodeError, match=r"canonically|low order"):
+            check_public((2**255 - 19 + y).to_bytes(32, "little"))
+    with pytest.raises(DecodeError, match="canonically"):
+        check_public((2**256 - 1).to_bytes(32, "little"))

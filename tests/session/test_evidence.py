@@ -184,7 +184,7 @@ def test_evidence_is_for_one_session_of_one_directory(cohort):
 
 def test_evidence_of_another_form_is_refused(cohort):
     encoded = forged_release(cohort)[1].evidence.encode()
-    for bad in (b"", b"\x03" + encoded[1:], encoded[:-1], encoded + b"\0", b"\x02" + encoded[1:]):
+    for bad in (b"", b"\x03" + encoded[1:], encoded[:-1], encoded + b"\0", b"\x02" + encoded[1:], None, "text"):
         with pytest.raises(DecodeError):
             decode_evidence(bad)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cohort import Cohort, plan
+from cohort import Cohort, deterministic, plan
 from secagg import ClientSession, DecodeError, InputError, InputNeeded, Release, ServerFault, ServerSession
+from secagg.session.saved import save_client
 
 KEY = bytes(range(32))
 
@@ -137,9 +140,62 @@ def test_a_release_is_kept_as_bytes():
     assert Release.decode(release.encode()) == release
     restored = ClientSession.restore(cohort.clients[0].save())
     assert restored.release == release
-    for bad in (b"", release.encode()[:-1], release.encode() + release.encode()[-8:], bytes(31)):
+    for bad in (b"", release.encode()[:-1], release.encode() + release.encode()[-8:], bytes(31), None):
         with pytest.raises(DecodeError):
             Release.decode(bad)
     for bad in (5, [b"x"], [release, None]):
         with pytest.raises(InputError, match="earlier"):
             ClientSession(cohort.params, 0, earlier=bad)
+
+
+STATES = ("Advertised", "Shared", "Ready", "Masked", "Released")
+
+
+def forged_states():
+    """Every field of every state of a client, with a value of another type, behind a right checksum."""
+    cohort = Cohort(plan(3, 2), np.zeros((3, 2)))
+    client, seen = cohort.clients[0], []
+    while cohort.server.stage is not None:
+        request = cohort.server.requests()[0]
+        if isinstance(answer := client.receive(request), InputNeeded):
+            seen.append((client._party, client._state, dict(client._answers), None))
+            answer = client.submit(np.zeros(2))
+        seen.append((client._party, client._state, dict(client._answers), client._clipped))
+        for one in (1, 2):
+            cohort.server.receive(one, cohort.answer(one, cohort.server.requests()[one]))
+        cohort.server.receive(0, answer.payload)
+        cohort.server.advance()
+    assert tuple(type(state).__name__ for _, state, _, _ in seen) == STATES
+    for party, state, answers, clipped in seen:
+        for field in dataclasses.fields(state):
+            for bad in (None, "text", 5.0, np.zeros(3, bool), b"" if field.type != "bytes" else 7):
+                if not (field.name in ("shared", "advertised") and isinstance(bad, np.ndarray)):
+                    yield party, _with(state, field.name, bad), answers, clipped
+        for field in dataclasses.fields(party):
+            yield _with(party, field.name, 5.0), state, answers, clipped
+        for change in ({"client_id": 1 << 70}, {"client_id": (1 << 64) - 1}, {"context": bytes(31)}):
+            yield dataclasses.replace(party, **change), state, answers, clipped
+
+
+def _with(instance, field, value):
+    fields = {one.name: getattr(instance, one.name) for one in dataclasses.fields(instance)}
+    return type(instance)(**(fields | {field: value}))
+
+
+def test_a_state_whose_fields_are_of_other_types_is_refused_when_it_is_read():
+    tried = 0
+    for fields in forged_states():
+        saved = save_client(fields, seal_key=None, randomness=deterministic("x"))
+        with pytest.raises(DecodeError):
+            ClientSession.restore(saved)
+        tried += 1
+    assert tried > 100
+
+
+def test_a_client_that_signed_a_survivor_set_counts_as_one_that_released():
+    cohort = Cohort(plan(5, 1, threat="malicious-server"), np.zeros((5, 1)))
+    while cohort.server.stage != "check_consistency":
+        cohort.run_stage()
+    assert cohort.clients[0].release is None
+    cohort.answer(0, cohort.server.requests()[0])
+    assert cohort.clients[0].release.survivors == (0, 1, 2, 3, 4)

@@ -14,6 +14,7 @@ import reference
 from cheats import GONE, contradictory_dealer, forged_release, transcript
 from cohort import Cohort, plan
 from secagg import BeaconNeeded, ClientSession, FixedPoint, InputNeeded, RoundParams
+from secagg.pairwise import graph
 
 CONTEXT = b"a model's hash"
 
@@ -169,8 +170,6 @@ def test_every_client_message_and_the_sum_of_a_sparse_malicious_round_with_a_bea
 
 
 def test_a_tie_in_the_beacons_ring_draws_all_keys_again(monkeypatch):
-    from secagg.pairwise import graph
-
     params = reference_parameters(plan(40, dropout=0.2, protocol="secagg+", threat="malicious-server"))
     session, beacon = bytes(range(32)), bytes(range(16))
     plain_stream, plain_keys = graph.stream, reference.key_stream
@@ -283,6 +282,16 @@ def test_the_reference_stands_alone():
     imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     roots = {name.split(".")[0] for name in imported}
     assert roots <= set(sys.stdlib_module_names) | {"Crypto"}
+
+
+def test_a_clients_own_row_is_the_graphs():
+    for clients, degree in ((3, 2), (4, 2), (41, 8), (44, 42)):
+        ring = graph.beacon_ring(clients, bytes(32), bytes(range(16)))
+        whole = graph.HararyGraph.of_ring(ring, degree)
+        for position in range(clients):
+            own = graph.ring_neighbours(ring, degree, position)
+            assert own.dtype == np.uint32
+            assert own.tolist() == whole.neighbours(position).tolist()
 
 
 @pytest.mark.parametrize(

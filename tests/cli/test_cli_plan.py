@@ -1,0 +1,86 @@
+"""``secagg plan``: what it prints, JSON, files, exit codes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from secagg import cli
+from secagg.planning import calibration
+
+SMALL = ("plan", "--clients", "100", "--dimension", "1000")
+QUICK = (*SMALL, "--no-timing")
+
+
+def invoke(*arguments: str):
+    return CliRunner().invoke(cli.app, list(arguments))
+
+
+def test_a_table_has_a_column_for_each_protocol_and_model():
+    done = invoke(*QUICK)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.isascii()
+    lines = {line[:15].strip(): line[15:].split() for line in done.stdout.splitlines()}
+    assert lines["k, neighbours"] == ["99", "16", "99", "26"]
+    assert lines["exchanges"] == ["4", "4", "5", "5"]
+    assert "client CPU" not in lines
+    assert "check, up" in done.stdout
+
+
+def test_timing_adds_cpu_lines(monkeypatch):
+    ticks = itertools.count()
+    real = calibration.calibrate
+    monkeypatch.setattr(calibration, "calibrate", lambda **asked: real(**asked, clock=lambda: next(ticks) * 1e-3))
+    done = invoke(*SMALL, "--json", "-", "--threat", "semi-honest")
+    assert done.exit_code == 0, done.output
+    assert "client CPU" in done.stderr
+    report = json.loads(done.stdout)
+    assert report["machine"]["ring_bits"] == 23
+    assert [row["threat"] for row in report["rows"]] == ["semi-honest", "semi-honest"]
+    assert all(row["client"]["seconds"] > 0 and row["server"]["seconds"] > 0 for row in report["rows"])
+
+
+def test_files_are_written(tmp_path):
+    pytest.importorskip("matplotlib")
+    figures, picture = tmp_path / "plan.json", tmp_path / "plan.svg"
+    done = invoke(*QUICK, "--json", str(figures), "--plot", str(picture))
+    assert done.exit_code == 0, done.output
+    assert len(json.loads(figures.read_text(encoding="utf-8"))["rows"]) == 4
+    assert "<svg" in picture.read_text(encoding="utf-8")
+    assert str(picture) in done.stdout.replace("\n", "")
+
+
+def test_one_protocol_is_enough():
+    done = invoke("plan", "--clients", "5000", "--dimension", "10", "--no-timing", "--threat", "semi-honest")
+    assert done.exit_code == 0, done.output
+    assert "Not possible" in done.stdout
+    assert "complete graph takes at most 4096" in done.stdout
+
+
+def test_none_is_a_failure_with_the_reason_once():
+    done = invoke(*QUICK, "--max-weight", str(10**18))
+    assert done.exit_code == 1
+    assert done.stderr.startswith("secagg: error: no protocol can carry this round: ")
+    assert done.stderr.count("need a ring of") == 1
+    assert done.stdout.count("need a ring of") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--bits", "40"), "bits must lie in"),
+        (("--dropout", "nan"), "dropout must lie in"),
+        (("--actual-dropout", "0.5"), "exceeds the planned"),
+        (("--json", "missing/plan.json"), "cannot write"),
+        (("--plot", "plan.docx"), "must end in one of"),
+    ],
+    ids=["bits", "rate", "actual", "directory", "format"],
+)
+def test_a_callers_slip_is_one_line_and_code_two(arguments, words):
+    done = invoke(*QUICK, *arguments)
+    assert done.exit_code == 2
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

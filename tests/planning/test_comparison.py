@@ -1,0 +1,195 @@
+"""Rows and refusals: who can carry a round, at which cost, and how costs move with the question."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+import secagg
+from machines import machine
+from secagg import planning
+from secagg.planning.comparison import THREATS, cohorts_around
+
+ENCODING = secagg.FixedPoint(clip=1.0, bits=16)
+BOTH = ("secagg", "secagg+")
+
+
+def workload(**overrides) -> planning.Workload:
+    return planning.Workload(**({"clients": 200, "dimension": 10_000, "encoding": ENCODING} | overrides))
+
+
+def rows(**overrides) -> dict[tuple[str, str], planning.Row]:
+    compared = planning.compare(workload(**overrides), machine=machine())
+    return {(row.protocol, row.threat): row for row in compared.rows}
+
+
+def total(seconds) -> float:
+    return sum(seconds.values())
+
+
+def costs_of(row: planning.Row) -> dict[str, float]:
+    return {
+        "up": row.traffic.client_up,
+        "down": row.traffic.client_down,
+        "received": row.traffic.server_received,
+        "sent": row.traffic.server_sent,
+        "client_memory": row.client_memory,
+        "server_memory": row.server_memory,
+        "client_seconds": total(row.client_seconds),
+        "server_seconds": total(row.server_seconds),
+    }
+
+
+def test_every_protocol_answers_in_every_model():
+    compared = planning.compare(workload())
+    assert [(a.protocol, a.threat) for a in compared.answers] == [(p, t) for t in THREATS for p in BOTH]
+    assert compared.refusals == ()
+    assert compared.machine is None
+    assert all(row.client_seconds is None and row.server_seconds is None for row in compared.rows)
+
+
+@pytest.mark.parametrize("protocol", BOTH)
+@pytest.mark.parametrize("threat", THREATS)
+def test_rows_hold_the_parameters_that_a_round_is_planned_with(protocol, threat):
+    row = rows(max_weight=60)[protocol, threat]
+    params = secagg.RoundParams.plan(
+        clients=200, dimension=10_000, encoding=ENCODING, max_weight=60, protocol=protocol, threat=threat
+    )
+    for field in ("graph", "neighbours", "threshold", "ring_bits", "minimum_survivors"):
+        assert getattr(row, field) == getattr(params, field)
+    assert row.exchanges == len(row.client_seconds) == len(row.server_seconds) == (4 if threat == "semi-honest" else 5)
+    assert row.expansion == row.traffic.client_up / 20_000
+
+
+@pytest.mark.parametrize(
+    ("less", "more"),
+    [
+        ({"clients": 100}, {"clients": 400}),
+        ({"dimension": 1_000}, {"dimension": 100_000}),
+        ({"encoding": secagg.FixedPoint(clip=1.0, bits=8)}, {"encoding": secagg.FixedPoint(clip=1.0, bits=30)}),
+        ({"max_weight": 1}, {"max_weight": 1_000_000}),
+    ],
+    ids=["clients", "dimension", "bits", "weight"],
+)
+def test_no_cost_falls_where_the_round_grows(less, more):
+    small, large = rows(**less), rows(**more)
+    assert small.keys() == large.keys()
+    for key, row in small.items():
+        grown = costs_of(large[key])
+        for name, cost in costs_of(row).items():
+            assert cost <= grown[name], (key, name)
+        assert costs_of(row) != grown
+
+
+def test_a_server_pays_for_those_that_vanish():
+    calm, planned = rows(actual_dropout=0.0), rows()
+    for key, row in calm.items():
+        assert total(row.server_seconds) < total(planned[key].server_seconds)
+        assert row.traffic.server_received > planned[key].traffic.server_received
+        assert (row.threshold, row.neighbours) == (planned[key].threshold, planned[key].neighbours)
+
+
+def test_the_sparse_graph_is_cheaper_and_the_stronger_model_dearer():
+    found = {key: costs_of(row) for key, row in rows(clients=1000).items()}
+    for threat in THREATS:
+        sparse, complete = found["secagg+", threat], found["secagg", threat]
+        # A client that draws the whole graph from a beacon needs memory for it
+        drawn = {"client_memory"} if threat == "malicious-server" else set()
+        assert all(sparse[cost] < complete[cost] for cost in sparse.keys() - drawn)
+    for protocol in BOTH:
+        cheap, dear = (found[protocol, threat] for threat in THREATS)
+        assert all(cheap[cost] <= dear[cost] for cost in cheap)
+
+
+@pytest.mark.parametrize(
+    ("operation", "side", "factor"),
+    [("exchange", "client", 2), ("exchange", "server", 20 * 180 / 199), ("mask", "client", 1 + 1 / 199)],
+)
+def test_operations_are_counted_as_the_papers_count_them(operation, side, factor):
+    free = {name.value: 0.0 for name in planning.Operation}
+    compared = planning.compare(workload(), machine=machine(**(free | {operation: 1.0})))
+    row = next(row for row in compared.rows if (row.protocol, row.threat) == ("secagg", "semi-honest"))
+    seconds = row.client_seconds if side == "client" else row.server_seconds
+    assert total(seconds) == pytest.approx(factor * 199)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "refused", "reason"),
+    [
+        ({"clients": 3, "dropout": 0.5, "corrupt": 0.3}, 4, "too few clients"),
+        ({"max_weight": 10**18}, 4, "need a ring of"),
+        ({"clients": 5000}, 2, "complete graph takes at most 4096 clients"),
+        ({"clients": 100, "dropout": 0.5}, 2, "must vouch for the survivor set"),
+    ],
+    ids=["few", "wide", "complete", "quorum"],
+)
+def test_a_protocol_that_cannot_says_why(overrides, refused, reason):
+    answers = planning.compare(workload(**overrides), machine=machine()).answers
+    refusals = [answer for answer in answers if isinstance(answer, planning.Refusal)]
+    assert len(refusals) == refused
+    assert len(answers) == 4
+    assert all(reason in refusal.reason for refusal in refusals)
+
+
+def test_notes_say_what_a_user_should_know():
+    small = rows(clients=12, max_weight=60_000)["secagg+", "semi-honest"].notes
+    assert any("use the complete graph" in note for note in small)
+    assert any("as few as 9 honest inputs" in note for note in small)
+    assert any("Weights up to 60000 take 16 of" in note for note in small)
+    assert any(
+        "masks of 64-bit words of 32-bit" in note for note in rows(max_weight=60_000)["secagg", THREATS[0]].notes
+    )
+    assert rows()["secagg", "semi-honest"].notes == ()
+    assert any("beacon" in note for note in rows()["secagg+", "malicious-server"].notes)
+    unsafe = rows(clients=100, dropout=0.5, corrupt=0.45)
+    assert any("No sparse graph is safe" in note for note in unsafe["secagg+", "semi-honest"].notes)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"clients": 0},
+        {"clients": 2.5},
+        {"dimension": -1},
+        {"max_weight": 0},
+        {"dropout": 1.0},
+        {"corrupt": float("nan")},
+        {"actual_dropout": 0.2},
+        {"actual_dropout": -0.1},
+        {"encoding": 16},
+    ],
+    ids=str,
+)
+def test_a_question_that_makes_no_sense_is_refused_at_once(wrong):
+    with pytest.raises(secagg.ParameterError):
+        workload(**wrong)
+
+
+def test_rates_count_as_they_are_written():
+    assert workload(clients=30, dropout=0.1).dropped == 3
+    assert workload(clients=30, dropout=0.1, actual_dropout=0).dropped == 0
+    assert workload(clients=31, dropout=0.1).at(30).dropped == 3
+
+
+def test_cohorts_reach_ten_times_what_was_asked_and_no_further_than_a_round():
+    assert cohorts_around(50)[-1] == 10_000
+    assert cohorts_around(5_000)[-1] == 50_000
+    assert cohorts_around(1 << 20)[-1] == 1 << 20
+    assert 777 in cohorts_around(777)
+    assert list(cohorts_around(777)) == sorted(set(cohorts_around(777)))
+
+
+def test_a_further_protocol_is_a_further_entry(monkeypatch):
+    def other(asked, threat, timed):
+        if threat != "semi-honest":
+            raise secagg.ParameterError("it knows no such model")
+        row = planning.PROTOCOLS["secagg"](asked, threat, timed)
+        return dataclasses.replace(row, protocol="other", graph=None, neighbours=None, threshold=None)
+
+    from secagg.planning import comparison
+
+    monkeypatch.setattr(comparison, "PROTOCOLS", {**planning.PROTOCOLS, "other": other})
+    compared = planning.compare(workload())
+    assert [row.protocol for row in compared.rows] == ["secagg", "secagg+", "other", "secagg", "secagg+"]
+    assert [refusal.protocol for refusal in compared.refusals] == ["other"]
