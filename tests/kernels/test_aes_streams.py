@@ -6,6 +6,7 @@ import functools
 import os
 import subprocess
 import sys
+import threading
 
 import llvmlite.binding as llvm
 import numba
@@ -318,16 +319,62 @@ def test_a_kernel_that_agrees_with_pycryptodome_alone_is_refused(monkeypatch):
         prg.self_test("portable")
 
 
-def test_what_fails_in_a_thread_fails_the_call(monkeypatch):
+def accumulate_one_batch(words, keys, subtract, threads):
+    prg.accumulate_batches(words, [(keys, subtract)], threads=threads)
+
+
+def accumulate_a_batch_before_another(words, keys, subtract, threads):
+    prg.accumulate_batches(words, [(keys, subtract)] * 2, threads=threads)
+
+
+def accumulate_in_blocks(words, keys, subtract, threads):
+    prg.accumulate_blocks(words, prg.MaskKeys.expand(keys), subtract, threads=threads, block_words=64)
+
+
+@pytest.mark.parametrize("accumulate", [accumulate_in_blocks, accumulate_one_batch, accumulate_a_batch_before_another])
+def test_what_fails_once_in_another_thread_fails_the_call(accumulate, monkeypatch):
+    failed = []
+
     def fails(*arguments):
-        raise MemoryError
+        if threading.current_thread() is not threading.main_thread() and not failed:
+            failed.append(True)
+            raise MemoryError
 
     prg.warmup(np.uint32)
     monkeypatch.setattr(prg, "_THREADING_BYTES", 1)
     monkeypatch.setattr(prg, "_run", fails)
-    words, keys, signs = np.zeros(9, np.uint32), prg.MaskKeys.expand(bytes(24)), np.array([False])
+    words, signs = np.zeros(100_000, np.uint32), np.array([False])
     with pytest.raises(MemoryError):
-        prg.accumulate_blocks(words, keys, signs, threads=2, block_words=4)
+        accumulate(words, bytes(24), signs, 2)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("size", [9, 50_000])
+@pytest.mark.parametrize("threading_bytes", [1, 1 << 40])
+def test_batches_add_up_however_many_threads_there_are(threads, size, threading_bytes, monkeypatch):
+    monkeypatch.setattr(prg, "_THREADING_BYTES", threading_bytes)
+    batches = [(os.urandom(24 * masks), np.arange(masks) % 2 == 0) for masks in (1, 2, 3)]
+    together, one_by_one = np.zeros(size, np.uint32), np.zeros(size, np.uint32)
+    prg.accumulate_batches(together, batches, threads=threads)
+    for keys, subtract in batches:
+        prg.accumulate(one_by_one, prg.MaskKeys.expand(keys), subtract)
+    assert (together == one_by_one).all()
+    prg.accumulate_batches(together, [], threads=threads)
+    prg.accumulate_batches(one_by_one, [])
+    assert (together == one_by_one).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_batches_are_checked_as_all_else_is(threads, monkeypatch):
+    words, signs = np.zeros(9, np.uint32), np.array([False])
+    with pytest.raises(InputError, match="threads is positive"):
+        prg.accumulate_batches(words, [], threads=0)
+    with pytest.raises(InputError, match=r"subtract is bool\[2\]"):
+        prg.accumulate_batches(words, [(bytes(48), signs)], threads=threads)
+    monkeypatch.setattr(prg, "_checked", set())
+    monkeypatch.setattr(prg, "_NIST_STREAM", bytes(64))
+    with pytest.raises(SelfTestError):
+        prg.accumulate_batches(words, [(bytes(24), signs)], threads=threads)
 
 
 def test_streams_begin_at_their_first_word_unless_told():
@@ -349,6 +396,11 @@ def test_each_lane_is_checked_before_its_first_use(monkeypatch):
     assert prg._checked == {(prg.active_path(), np.dtype(np.uint16))}
     prg.stream(bytes(24), 1, np.uint64)
     assert (prg.active_path(), np.dtype(np.uint64)) in prg._checked
+
+
+def test_each_mask_has_eleven_round_keys_of_16_bytes():
+    # Kernels do not check their bounds
+    assert prg.MaskKeys.expand(bytes(48))._round_keys.shape == (2, 11, 16)
 
 
 def test_keys_are_never_shown():

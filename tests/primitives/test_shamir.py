@@ -231,6 +231,9 @@ def test_reconstruct_each_refuses_what_reconstruct_does() -> None:
     share = np.zeros((2, 3, 40), np.uint8)
     good = np.array([[1, 2, 3], [4, 5, 6]], np.uint64)
     assert shamir.reconstruct_each(good, share) == [bytes(32)] * 2
+    assert shamir.reconstruct_each(np.array([[1, 2, 3], [2, 1, 3]], np.uint64), share) == [bytes(32)] * 2
+    with pytest.raises(InputError, match="t >= 1"):
+        shamir.reconstruct_each(good[:, :0], share[:, :0])
     for wrong in ([[1, 2, 3], [4, 5, 5]], [[0, 2, 3], [4, 5, 6]], [[1, 2, P], [4, 5, 6]]):
         with pytest.raises(InputError):
             shamir.reconstruct_each(np.array(wrong, np.uint64), share)
@@ -274,6 +277,12 @@ def test_wrong_points_are_refused(wrong: Any) -> None:
     ):
         with pytest.raises(InputError):
             call()
+
+
+@pytest.mark.parametrize("wrong", [points(), points(1, 2).reshape(1, 2), np.array([1, 2])])
+def test_points_of_another_shape_are_told_which_is_right(wrong: Any) -> None:
+    with pytest.raises(InputError, match=r"points are uint64 \[n\], n >= 1"):
+        shamir.lagrange_weights(wrong)
 
 
 def test_wrong_points_are_refused_beside_weights_too() -> None:
