@@ -240,6 +240,14 @@ def test_reconstruct_each_refuses_what_reconstruct_does() -> None:
     for xs, held in ((good.astype(np.int64), share), (good[0], share), (good, share[0]), (good[:1], share)):
         with pytest.raises(InputError):
             shamir.reconstruct_each(xs, held)
+    many = np.arange(1, 41, dtype=np.uint64).reshape(1, 40)
+    for xs, held in (
+        (good, np.zeros((2, 3, 2, 40), np.uint8)),
+        (many, np.zeros((1, 40), np.uint8)),
+        (good.reshape(2, 3, 1), share),
+    ):
+        with pytest.raises(InputError):
+            shamir.reconstruct_each(xs, held)
     share[1, 0, 7] = 0xFF
     with pytest.raises(DecodeError):
         shamir.reconstruct_each(good, share)
