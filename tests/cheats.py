@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from cohort import Cohort
@@ -13,11 +15,12 @@ from secagg.wire import HEADER_BYTES, Header
 FORMAT = FORMATS["malicious-server"]
 GONE = 1
 """Who drops out before its upload, so that both kinds of share are released."""
+DROPPED = {GONE: "masked_input"}
 
 
-def reach(cohort: Cohort, stage: str) -> Cohort:
+def reach(cohort: Cohort, stage: str, gone: Mapping[int, str] = DROPPED) -> Cohort:
     while cohort.server.stage != stage:
-        cohort.run_stage({GONE: "masked_input"})
+        cohort.run_stage(gone)
     return cohort
 
 
@@ -45,7 +48,9 @@ def forged_release(cohort: Cohort, row: int = 0) -> tuple[int, PeerFault]:
     return holder, caught.value
 
 
-def contradictory_dealer(cohort: Cohort, monkeypatch: pytest.MonkeyPatch, dealer: int) -> PeerFault:
+def contradictory_dealer(
+    cohort: Cohort, monkeypatch: pytest.MonkeyPatch, dealer: int, gone: Mapping[int, str] = DROPPED
+) -> PeerFault:
     """Let one client deal its first neighbour shares on another polynomial, up to what the server then raises."""
     honest = shamir.share
 
@@ -63,7 +68,7 @@ def contradictory_dealer(cohort: Cohort, monkeypatch: pytest.MonkeyPatch, dealer
                 patch.setattr("secagg.pairwise.client.share", off_polynomial)
             cohort.server.receive(one, cohort.answer(one, request))
     cohort.server.advance()
-    reach(cohort, "unmask")
+    reach(cohort, "unmask", gone)
     for one, request in cohort.server.requests().items():
         cohort.server.receive(one, cohort.answer(one, request))
     with pytest.raises(PeerFault) as caught:

@@ -19,6 +19,7 @@ from secagg import (
     PeerFault,
     decode_evidence,
 )
+from secagg.pairwise.commitments import commitment
 from secagg.pairwise.messages import FORMATS, Kind
 from secagg.pairwise.server import relay_for
 from secagg.wire import HEADER_BYTES, Header, encode_bitmap
@@ -112,8 +113,8 @@ def test_no_honest_holder_is_convicted_whatever_is_changed(cohort):
             evidence.release[:-56],
             evidence.release[56:] + evidence.release[:56],
         ],
-        "holder": [*others[:3], 1 << 31],
-        "dealer": [*others[:3], evidence.holder, 1 << 31],
+        "holder": [*others[:3], cohort.params.clients, 1 << 31],
+        "dealer": [*others[:3], evidence.holder, cohort.params.clients, 1 << 31],
     }
     for field, values in changes.items():
         for value in values:
@@ -146,7 +147,7 @@ def test_no_honest_dealer_is_convicted_whatever_is_changed(cohort):
     shifted = evidence.records[56:] + evidence.records[:56]
     changes = {
         "kind": [0, 2],
-        "dealer": [4, 1 << 31],
+        "dealer": [4, cohort.params.clients, 1 << 31],
         "holders": [
             holders[:-1],
             (holders[1], *holders[1:]),
@@ -216,3 +217,49 @@ def test_an_upload_masked_for_other_rows_of_the_same_u2_does_not_count(cohort):
     assert not caught.value.proof
     assert cohort.server.save() == before
     cohort.server.receive(0, upload)
+
+
+def test_a_dealer_is_convicted_where_every_neighbour_is_needed(monkeypatch):
+    """t may be as large as the neighbourhood: then its holders are all of it."""
+    params = plan(3, 1, threat="malicious-server", threshold=2)
+    cohort = Cohort(params, np.zeros((3, 1)))
+    fault = contradictory_dealer(cohort, monkeypatch, 0, gone={})
+    assert len(fault.evidence.holders) == params.neighbours
+    assert fault.evidence.convict(transcript(cohort)) == 0
+
+
+def test_commitments_that_the_dealer_did_not_sign_convict_nobody(cohort):
+    """Anybody can make commitments and records that open them: the dealer's signature is what binds it to them."""
+    reach(cohort, "unmask")
+    state, dealer, threshold = cohort.server._state, 3, cohort.params.threshold
+    recipients = state.graph.neighbours(dealer)
+    recipients = recipients[state.roster.advertised[recipients]].tolist()
+    record = bytes(FORMAT.release_bytes)
+    rows = []
+    for recipient in recipients:
+        both = b"".join(commitment(state.session_id, dealer, recipient, kind, record) for kind in (0, 1))
+        rows.append(bytes(FORMAT.sealed_bytes) + both + bytes(64))
+    made_up = ContradictoryDealer(
+        dealer=dealer,
+        kind=1,
+        dealt=b"".join(rows),
+        signature=state.signed.shares[dealer].tobytes(),
+        holders=tuple(recipients[:threshold]),
+        records=record * threshold,
+    )
+    with pytest.raises(DecodeError, match="signature"):
+        made_up.convict(transcript(cohort))
+
+
+def test_true_evidence_that_was_padded_or_doubled_is_refused(cohort, monkeypatch):
+    evidence, size = contradictory_dealer(cohort, monkeypatch, 3).evidence, FORMAT.release_bytes
+    first, record = evidence.holders[0], evidence.records[:size]
+    for change in (
+        {"records": evidence.records + b"\0"},
+        {"records": evidence.records + record},
+        {"holders": (first, *evidence.holders), "records": record + evidence.records},
+        {"holders": evidence.holders[:-1], "records": evidence.records[:-size]},
+        {"kind": 2},
+    ):
+        with pytest.raises(DecodeError, match=r"it takes"):
+            dataclasses.replace(evidence, **change).convict(transcript(cohort))
