@@ -74,7 +74,7 @@ $(WRITES_BY_ITSELF): bench-%: $(STAMPS)/bench
 
 bench-systems: $(STAMPS)/bench
 	@mkdir -p $(BENCH_OUT)
-	$(BIN)/python -m benchmarks.systems.run --json $(BENCH_OUT)/systems.json --plot $(BENCH_OUT)/systems.png \
+	$(BIN)/python -m benchmarks.systems.run --json $(BENCH_OUT)/systems.json --plot $(BENCH_OUT) \
 	  $(if $(QUICK),$(QUICK_systems)) $(ARGS)
 
 # Draws what the others have written
