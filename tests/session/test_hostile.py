@@ -227,10 +227,28 @@ def test_a_vector_is_submitted_once_and_only_when_asked_for():
     assert client.stage == "unmask"
 
 
-@pytest.mark.parametrize("roster", [range(5), range(7), [0, 1, 2, 3, 4, 4], [-1, 1, 2, 3, 4, 5], [0.5, 1, 2, 3, 4, 5]])
+@pytest.mark.parametrize(
+    "roster",
+    [range(5), range(7), [0, 1, 2, 3, 4, 4], [0, 1, 2, 3, 4, 5, 5], [-1, 1, 2, 3, 4, 5], [0.5, 1, 2, 3, 4, 5], 6, None],
+    ids=str,
+)
 def test_rosters_that_do_not_fit_are_refused(roster):
     with pytest.raises(InputError):
         ServerSession(PARAMS, roster)
+
+
+def test_sessions_refuse_parameters_and_contexts_of_other_types():
+    for build in (lambda *args, **options: ClientSession(*args, 0, **options), _server):
+        for params in (None, {}, "secagg"):
+            with pytest.raises(InputError, match="params must be RoundParams"):
+                build(params)
+        for context in (None, "text", bytearray(2)):
+            with pytest.raises(InputError, match="context must be bytes"):
+                build(PARAMS, context=context)
+
+
+def _server(params, **options):
+    return ServerSession(params, range(6), **options)
 
 
 @pytest.mark.parametrize("client_id", [-1, 2**64 - 1, 2**64, "a", None, 1.0, True])

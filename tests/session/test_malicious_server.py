@@ -157,6 +157,13 @@ def test_beacons_that_are_none_are_refused(beacon):
         cohort.server.use_beacon(beacon)
 
 
+def test_sixteen_bytes_are_beacon_enough():
+    cohort = cohort_at("share_keys", malicious(40, protocol="secagg+", dropout=0.1))
+    cohort.beacon = bytes(range(16))
+    cohort.run_stage()
+    assert cohort.server.stage == "masked_input"
+
+
 # ---------------------------------------------------------------------------------------------- what a client pins
 
 
@@ -180,8 +187,9 @@ def test_identities_that_do_not_fit_are_refused():
         ClientSession(params, 1)
     with pytest.raises(InputError, match="another key for this client"):
         ClientSession(params, 1, identity=known[2])
-    with pytest.raises(InputError, match="must hold the round's 7"):
-        ClientSession(params, 1, identity=identities(range(8))[1])
+    for size in (6, 8):
+        with pytest.raises(InputError, match="must hold the round's 7"):
+            ClientSession(params, 1, identity=identities(range(size))[1])
     with pytest.raises(InputError, match="semi-honest"):
         ClientSession(plan(7), 1, identity=known[1])
     with pytest.raises(InputError, match="takes a directory"):

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cohort import Cohort, deterministic, plan
-from secagg import ClientSession, DecodeError, InputError, InputNeeded, Release, ServerFault, ServerSession
+from secagg import (
+    BeaconNeeded,
+    ClientSession,
+    DecodeError,
+    InputError,
+    InputNeeded,
+    Release,
+    ServerFault,
+    ServerSession,
+)
 from secagg.session.saved import save_client
 
 KEY = bytes(range(32))
@@ -94,6 +103,30 @@ def test_delivered_replies_are_forgotten_and_never_made_again():
             cohort.clients[2].receive(request)
 
 
+def test_a_delivered_reply_is_not_taken_for_the_wait_for_a_vector_or_a_beacon():
+    cohort = Cohort(plan(4, 3), np.zeros((4, 3)))
+    cohort.run_stage()
+    roster = cohort.server.requests()[2]
+    cohort.run_stage()
+    relay = cohort.server.requests()[2]
+    cohort.clients[2].receive(relay)
+    cohort.clients[2].delivered()
+    with pytest.raises(ServerFault, match="was delivered"):
+        cohort.clients[2].receive(roster)
+    assert isinstance(cohort.clients[2].receive(relay), InputNeeded)
+
+    params = plan(40, 1, threat="malicious-server", protocol="secagg+", dropout=0.1)
+    cohort = Cohort(params, np.zeros((40, 1)))
+    invitation = cohort.server.requests()[2]
+    cohort.run_stage()
+    roster = cohort.server.requests()[2]
+    cohort.clients[2].receive(roster)
+    cohort.clients[2].delivered()
+    with pytest.raises(ServerFault, match="was delivered"):
+        cohort.clients[2].receive(invitation)
+    assert isinstance(cohort.clients[2].receive(roster), BeaconNeeded)
+
+
 @pytest.mark.parametrize("kind", [ClientSession, ServerSession])
 def test_saved_bytes_that_do_not_fit_are_refused(kind):
     params = plan(3, 2)
@@ -173,8 +206,13 @@ def forged_states():
                     yield party, _with(state, field.name, bad), answers, clipped
         for field in dataclasses.fields(party):
             yield _with(party, field.name, 5.0), state, answers, clipped
-        for change in ({"client_id": 1 << 70}, {"client_id": (1 << 64) - 1}, {"context": bytes(31)}):
+        for change in ({"client_id": one} for one in ((1 << 64) - 1, 1 << 70)):
             yield dataclasses.replace(party, **change), state, answers, clipped
+        for size in (31, 33):
+            yield dataclasses.replace(party, context=bytes(size)), state, answers, clipped
+        for kind, (digest, reply) in answers.items():
+            for bad in ((None, reply), (digest, "text"), (7, None)):
+                yield party, state, answers | {kind: bad}, clipped
 
 
 def _with(instance, field, value):
