@@ -11,7 +11,7 @@ import enum
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -119,9 +119,7 @@ def train(
     """Train a model across simulated hospitals, every sum through the protocol, and compare with the clear."""
     piped_json = json_file is not None and str(json_file) == "-"
     with _plain_errors():
-        from secagg.training.plot import check_suffix
-
-        _check_outputs(None if piped_json else json_file, plot_file, check_suffix)
+        _check_outputs(None if piped_json else json_file, plot_file)
         from secagg.params import FixedPoint
         from secagg.training.driver import Settings
         from secagg.training.federation import load
@@ -170,10 +168,9 @@ def plan(
     piped_json = json_file is not None and str(json_file) == "-"
     with _plain_errors():
         from secagg.params import FixedPoint
-        from secagg.planning.plot import check_suffix
         from secagg.planning.workload import Workload
 
-        _check_outputs(None if piped_json else json_file, plot_file, check_suffix)
+        _check_outputs(None if piped_json else json_file, plot_file)
         workload = Workload(
             clients=clients,
             dimension=dimension,
@@ -282,12 +279,14 @@ def _progress(console: Console) -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def _check_outputs(json_file: Path | None, plot_file: Path | None, check_suffix: Callable[[Path], None]) -> None:
+def _check_outputs(json_file: Path | None, plot_file: Path | None) -> None:
     """Refuse, before any work is done, a file that could not be written at the end."""
     for path in (json_file, plot_file):
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
             raise InputError(f"cannot write {path}: it is a directory, or its directory does not exist")
     if plot_file is not None:
+        from secagg.picture import check_suffix
+
         check_suffix(plot_file)
 
 

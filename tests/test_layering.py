@@ -26,6 +26,7 @@ LAYERS = [
     ["session"],
     ["simulation"],
     ["readiness"],
+    ["picture"],
     ["planning"],
     ["training"],
     ["integrations"],

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from secagg.errors import InputError
+from secagg.picture import INK, STYLE, check_suffix
 from secagg.planning.comparison import Comparison, cohorts_around, compare
 from secagg.planning.console import THREAT_NAMES
 from secagg.planning.rows import Row
@@ -20,23 +20,6 @@ if TYPE_CHECKING:
 # Okabe-Ito: told apart by readers who do not see all colours; a protocol keeps its colour in both models
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _LINES = {"semi-honest": "-", "malicious-server": "--"}
-_INK = "#333333"
-_STYLE: dict[str, Any] = {
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#888888",
-    "axes.labelcolor": _INK,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E6E6E6",
-    "legend.frameon": False,
-    "font.size": 9,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,20 +52,6 @@ class Curve:
     rows: tuple[Row, ...]
 
 
-def check_suffix(path: Path) -> None:
-    """Refuse a file name whose ending does not name a format.
-
-    Raises:
-        InputError: matplotlib does not write such files.
-        ModuleNotFoundError: matplotlib is not installed.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    known = sorted(FigureCanvasAgg.get_supported_filetypes())
-    if path.suffix.lower().removeprefix(".") not in known:
-        raise InputError(f"cannot plot to {path.name!r}: the name must end in one of {', '.join(known)}")
-
-
 def curves(comparison: Comparison, sizes: Sequence[int] | None = None) -> tuple[Curve, ...]:
     """Ask the protocols and models of a comparison again among other numbers of clients, rates unchanged."""
     asked = comparison.workload
@@ -111,7 +80,7 @@ def save(comparison: Comparison, path: Path) -> None:
     from matplotlib.figure import Figure
 
     check_suffix(path)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         panels = _PANELS if comparison.machine is not None else _PANELS[:1]
         figure = Figure(figsize=(1.5 + 4.2 * len(panels), 4.8), layout="constrained")
         _draw(figure, comparison, panels, curves(comparison))
@@ -125,7 +94,7 @@ def _draw(figure: Figure, comparison: Comparison, panels: Sequence[Panel], drawn
         f"{asked.corrupt:.0%} be corrupt",
         fontsize=12,
         fontweight="bold",
-        color=_INK,
+        color=INK,
     )
     protocols = list(dict.fromkeys(curve.protocol for curve in drawn))
     for place, panel in enumerate(panels):
@@ -143,7 +112,7 @@ def _draw(figure: Figure, comparison: Comparison, panels: Sequence[Panel], drawn
         points = crossings(panel, drawn)
         label = "from here on another protocol is cheapest"
         if points:
-            axes.plot(*zip(*points, strict=True), "o", color=_INK, fillstyle="none", label=label)
+            axes.plot(*zip(*points, strict=True), "o", color=INK, fillstyle="none", label=label)
         _finish(axes, panel, asked.clients)
     handles = {
         label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
@@ -180,7 +149,7 @@ def _finish(axes: Axes, panel: Panel, clients: int) -> None:
         va="top",
         ha="right",
         fontsize=8,
-        color=_INK,
+        color=INK,
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from secagg.errors import InputError
+from secagg.picture import INK, STYLE, check_suffix
 from secagg.training.console import STAGE_NAMES
 from secagg.training.report import Outcome
 
@@ -25,37 +25,7 @@ _STAGE_COLOURS = {
     "check_consistency": "#009E73",
     "unmask": "#CC79A7",
 }
-_SECURE, _PLAIN, _INK = "#0072B2", "#D55E00", "#333333"
-_STYLE: dict[str, Any] = {
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#888888",
-    "axes.labelcolor": _INK,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E6E6E6",
-    "legend.frameon": False,
-    "font.size": 9,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-}
-
-
-def check_suffix(path: Path) -> None:
-    """Refuse a file name whose ending does not name a format.
-
-    Raises:
-        InputError: matplotlib does not write such files.
-        ModuleNotFoundError: matplotlib is not installed.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    known = sorted(FigureCanvasAgg.get_supported_filetypes())
-    if path.suffix.lower().removeprefix(".") not in known:
-        raise InputError(f"cannot plot to {path.name!r}: the name must end in one of {', '.join(known)}")
+_SECURE, _PLAIN = "#0072B2", "#D55E00"
 
 
 def save(outcome: Outcome, path: Path) -> None:
@@ -72,7 +42,7 @@ def save(outcome: Outcome, path: Path) -> None:
     from matplotlib.figure import Figure
 
     check_suffix(path)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(11, 9.5), layout="constrained")
         _draw(figure, outcome)
         figure.savefig(path, dpi=150)
@@ -85,7 +55,7 @@ def _draw(figure: Figure, outcome: Outcome) -> None:
         f"({params.threat}, {params.graph} graph, k = {params.neighbours}, t = {params.threshold})",
         fontsize=13,
         fontweight="bold",
-        color=_INK,
+        color=INK,
     )
     grid = figure.add_gridspec(3, 2, height_ratios=(1.0, 1.15, 0.9))
     _curves(figure.add_subplot(grid[0, 0]), outcome, "accuracy", "Accuracy on held-out records")
@@ -138,7 +108,7 @@ def _bytes(axes: Axes, outcome: Outcome) -> None:
     for offset, field, colour, label in ((-0.2, "bytes_up", _SECURE, "up"), (0.2, "bytes_down", "#9CC7E4", "down")):
         sizes = [max((getattr(r.traffic, field).get(s, 0) for r in outcome.secure), default=0) for s in stages]
         bars = axes.barh(places + offset, sizes, height=0.38, color=colour, label=label)
-        axes.bar_label(bars, labels=[f"{size:,}" for size in sizes], padding=3, fontsize=8, color=_INK)
+        axes.bar_label(bars, labels=[f"{size:,}" for size in sizes], padding=3, fontsize=8, color=INK)
     axes.set(title="Bytes of one client, by stage", xlabel="bytes (the most in any round)")
     axes.set_yticks(places, [STAGE_NAMES[stage] for stage in stages])
     axes.invert_yaxis()
