@@ -15,12 +15,12 @@ import importlib.machinery
 import importlib.util
 import os
 import resource
-import shlex
 import shutil
 import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -28,6 +28,8 @@ from types import CodeType
 from typing import Any
 
 import pytest
+
+from reach import Recorder
 
 _MEMORY_BYTES = 8 << 30
 _QUIET = ("-x", "-q", "--disable-warnings", "-p", "no:cacheprovider")
@@ -95,8 +97,20 @@ def load_once() -> None:
     gc.freeze()
 
 
-def start(root: Path, path: str, source: str, tests: tuple[str, ...], limit: float, show: bool = False) -> Running:
-    """Fork a child that runs ``tests`` with ``source`` in place of the module at ``path``."""
+def start(
+    root: Path,
+    path: str,
+    source: str,
+    tests: Sequence[Sequence[str]],
+    limit: float,
+    *,
+    show: bool = False,
+    record: Path | None = None,
+) -> Running:
+    """Fork a child that runs ``tests`` with ``source`` in place of the module at ``path``.
+
+    ``tests`` are pytest's arguments, each entry a run of its own; ``record`` is where ``reach.Recorder`` writes.
+    """
     process = os.fork()
     if process:
         return Running(process, time.monotonic(), limit)
@@ -111,7 +125,7 @@ def start(root: Path, path: str, source: str, tests: tuple[str, ...], limit: flo
         name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         sys.meta_path.insert(0, _Finder(name, root / path, source))
         gc.disable()
-        code = _run_files(tests, show)
+        code = _run_recorded(tests, root / path, record) if record else _run_files(tests, show)
     finally:
         os._exit(code)
 
@@ -125,15 +139,25 @@ class _EndAtFailure:
             os._exit(1)
 
 
-def _run_files(tests: tuple[str, ...], show: bool) -> int:
+def _run_files(tests: Sequence[Sequence[str]], show: bool) -> int:
     # One after the other, so that a mutant which the first kills never loads the next
     for file in tests:
         if show:
-            code = int(pytest.main([*_QUIET, *shlex.split(file)]))
+            code = int(pytest.main([*_QUIET, *file]))
         else:
-            code = int(pytest.main([*_QUIET, *_FAST, *shlex.split(file)], plugins=[_EndAtFailure()]))
+            code = int(pytest.main([*_QUIET, *_FAST, *file], plugins=[_EndAtFailure()]))
         if code:
             return code
+    return 0
+
+
+def _run_recorded(tests: Sequence[Sequence[str]], file: Path, record: Path) -> int:
+    recorder = Recorder(file)
+    for arguments in tests:
+        code = int(pytest.main([*_QUIET, *_FAST, *arguments], plugins=[recorder]))
+        if code:
+            return code
+    recorder.write(record)
     return 0
 
 

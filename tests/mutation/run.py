@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
+import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from forks import Outcome, load_once, poll, start, wait  # noqa: E402
 from mutants import Change, Mutant, mutants_of  # noqa: E402
+from reach import Reach  # noqa: E402
 from survivors import explained  # noqa: E402
 from targets import TARGETS, UNSETTLED  # noqa: E402
 
@@ -41,19 +44,23 @@ class Score:
         return self.made.total()
 
 
-def baseline(path: str, tests: tuple[str, ...]) -> float:
-    """Return how long the tests take without a mutation; end the run if they fail."""
-    began = time.monotonic()
-    if wait(start(ROOT, path, (ROOT / path).read_text(encoding="utf-8"), tests, 900.0)) is not Outcome.PASSED:
-        wait(start(ROOT, path, (ROOT / path).read_text(encoding="utf-8"), tests, 900.0, show=True))
-        sys.exit(f"{path}: its tests fail without a mutation")
-    return time.monotonic() - began
+def baseline(path: str, tests: list[list[str]]) -> tuple[float, Reach]:
+    """Return how long the tests take without a mutation and what they reach; end the run if they fail."""
+    source = (ROOT / path).read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        record = Path(folder) / "reach.json"
+        began = time.monotonic()
+        if wait(start(ROOT, path, source, tests, 900.0, record=record)) is not Outcome.PASSED:
+            wait(start(ROOT, path, source, tests, 900.0, show=True))
+            sys.exit(f"{path}: its tests fail without a mutation")
+        return time.monotonic() - began, Reach.of(source, record)
 
 
-def run(path: str, tests: tuple[str, ...], scope: str, jobs: int) -> Score:
+def run(path: str, tests: list[list[str]], scope: str, jobs: int) -> Score:
     """Run every mutant of a module, ``jobs`` at a time."""
     began, score = time.monotonic(), Score()
-    limit = 10 + 5 * baseline(path, tests)
+    took, reach = baseline(path, tests)
+    limit = 10 + 5 * took
     waiting = (mutant for mutant in mutants_of(ROOT, path) if scope in mutant.change.scope)
     running: list[tuple[Mutant, object]] = []
     exhausted = False
@@ -64,7 +71,8 @@ def run(path: str, tests: tuple[str, ...], scope: str, jobs: int) -> Score:
                 exhausted = True
                 break
             score.made[mutant.change] += 1
-            running.append((mutant, start(ROOT, path, mutant.source, tests, limit)))
+            chosen = reach.tests(mutant.line)
+            running.append((mutant, start(ROOT, path, mutant.source, tests if chosen is None else chosen, limit)))
         still = []
         for mutant, child in running:
             outcome = poll(child)
@@ -123,7 +131,7 @@ def main() -> None:
     load_once()
     scores = {}
     for path, tests in chosen.items():
-        scores[path] = score = run(path, tests, options.scope, options.jobs)
+        scores[path] = score = run(path, [shlex.split(test) for test in tests], options.scope, options.jobs)
         print(f"{path}: {score.total} mutants, {len(score.survivors)} survive, {score.seconds:.0f} s", flush=True)
     if not report(scores, whole=not options.scope):
         sys.exit(1)
