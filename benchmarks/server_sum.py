@@ -2,7 +2,7 @@
 
 Command: python benchmarks/server_sum.py [--clients 1000] [--dimension 1048576] [--dropout 0 0.1] [--json FILE]
 Every message is a real one, of a real ClientSession to a real ServerSession, and the sum is checked. Counted are all of
-the server's calls in all stages: making every request, receiving every message (an upload is added as it comes),
+the server's calls in all stages: making every request, receiving every message (a group at a time),
 closing every stage, rebuilding secrets, agreeing on keys, taking masks off. The clients' own work is not counted.
 
 Uploads are made and folded in groups of 32, more than the caches hold, and then dropped, so memory stays bounded. After
@@ -96,8 +96,7 @@ class Round:
         return replies
 
     def _receive(self, replies: list[tuple[int, bytes]]) -> None:
-        for one, payload in replies:
-            self.server.receive(one, payload)
+        assert not self.server.receive_all(replies, threads=self.threads)
 
     def _check(self) -> None:
         result = self.server.result

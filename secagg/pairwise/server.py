@@ -1,8 +1,7 @@
 """The server's steps: ``fold_*`` takes one client's message in, ``close_*`` ends a stage with whoever answered.
 
-A fold checks everything before it changes anything, so a message that raises was not counted. A masked input is added
-to the one running accumulator and dropped: memory does not grow with the cohort. Source: CCS 2017 figure 4; CCS 2020
-algorithm 2; SPEC "Server".
+A fold checks everything before it changes anything, so a message that raises was not counted. Masked inputs have
+a module of their own, ``uploads``. Source: CCS 2017 figure 4; CCS 2020 algorithm 2; SPEC "Server".
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ import hmac
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.encoding.ring import lane_dtype, unpack_add
+from secagg.encoding.ring import lane_dtype
 from secagg.errors import LocalProtocolError, PeerFault, TooFewClients
 from secagg.pairwise import commitments
 from secagg.pairwise.evidence import ForgedRelease
 from secagg.pairwise.graph import CompleteGraph, MaskingGraph, beacon_graph
-from secagg.pairwise.identifiers import accepted_digest, consistency_digest, session_id
+from secagg.pairwise.identifiers import consistency_digest, session_id
 from secagg.pairwise.messages import (
     FORMATS,
     MASK_KEY_SHARE,
@@ -26,7 +25,6 @@ from secagg.pairwise.messages import (
     Consistency,
     EncryptedShares,
     KeyAdvertisement,
-    MaskedInput,
     Members,
     RelayedShares,
     RelayedSignatures,
@@ -187,29 +185,6 @@ def relay_for(state: CollectingInputs | CollectingUnmask, position: int) -> Rela
     neighbours, slots = state.graph.neighbours(position), state.graph.slots(position)
     present = state.shared[neighbours]
     return RelayedShares(shared=state.shared, sealed=state.sealed[neighbours[present], slots[present]])
-
-
-def fold_input(current: Round, state: CollectingInputs, position: int, body: memoryview, signed: bytes = b"") -> None:
-    """Add a masked input to the accumulator; ``signed`` is its vector's hash and its signature, where there is one.
-
-    Raises:
-        DecodeError: the body is not d + 1 values of b bits, or its padding is not zero.
-        PeerFault: it was masked for other relayed shares than this client was sent, so its masks would stay in the sum.
-    """
-    params = current.params
-    message = MaskedInput.decode(
-        body,
-        count=params.dimension + 1,
-        ring_bits=params.ring_bits,
-        accepted_bytes=FORMATS[params.threat].accepted_bytes,
-    )
-    if signed:
-        relayed = accepted_digest(state.session_id, relay_for(state, position).encode())
-        if not hmac.compare_digest(message.accepted, relayed):
-            raise PeerFault(int(current.ids[position]), "its input is masked for other shares than it was relayed")
-        state.signed.uploads[position] = np.frombuffer(signed, dtype=np.uint8)
-    unpack_add(message.packed, state.accumulator, params.ring_bits)
-    state.received[position] = True
 
 
 def close_inputs(current: Round, state: CollectingInputs) -> CollectingConsistency | CollectingUnmask:

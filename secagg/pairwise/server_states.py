@@ -148,5 +148,6 @@ class Aborted:
     """The round was given up; nothing of it is left."""
 
 
-Collecting = CollectingKeys | CollectingShares | CollectingInputs | CollectingConsistency | CollectingUnmask
+CollectingButInputs = CollectingKeys | CollectingShares | CollectingConsistency | CollectingUnmask
+Collecting = CollectingButInputs | CollectingInputs
 ServerState = Collecting | Finished | Aborted

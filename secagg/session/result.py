@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.encoding.fixed_point import decode_mean
+from secagg.pairwise.server_states import Finished, Round
+from secagg.pairwise.transitions import stages_of
 from secagg.params import RoundParams, Threat
 
 
@@ -29,6 +31,26 @@ class RoundResult:
     survivors: tuple[int, ...]
     dropped: Mapping[int, str]
     words: NDArray[np.unsignedinteger]
+
+    @classmethod
+    def of(cls, current: Round, state: Finished) -> RoundResult:
+        """Read a round's result from the server's last state."""
+        dropped: dict[int, str] = {}
+        sets = {
+            "advertise_keys": state.advertised,
+            "share_keys": state.shared,
+            "masked_input": state.survivors,
+            "check_consistency": state.asked,
+            "unmask": state.answered,
+        }
+        for stage in reversed(stages_of(current.params.threat)):
+            dropped |= dict.fromkeys(current.ids[~sets[stage]].tolist(), stage)
+        return cls(
+            params=current.params,
+            survivors=tuple(current.ids[state.survivors].tolist()),
+            dropped=dict(sorted(dropped.items())),
+            words=state.words,
+        )
 
     @property
     def threat(self) -> Threat:

@@ -1,4 +1,4 @@
-"""Whom a server's session speaks to: the ids it was given, their identities, and what goes out to each."""
+"""Whom a server's session speaks to: the ids it was given, their identities, what goes out to each and what comes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import SupportsIndex
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.errors import InputError
-from secagg.identity import Directory
-from secagg.pairwise.messages import Members
+from secagg.errors import DecodeError, InputError, PeerFault
+from secagg.identity import Directory, body_hash
+from secagg.pairwise import server as steps
+from secagg.pairwise import server_states as states
+from secagg.pairwise.messages import FORMATS, Invitation, Kind, Members
 from secagg.params import RoundParams
-from secagg.wire import SERVER
+from secagg.wire import SERVER, Buffer, Header
 
 
 class Requests(Mapping[int, bytes]):
@@ -83,3 +85,74 @@ def ordered_ids(roster: Iterable[int], clients: int) -> NDArray[np.uint64]:
     if len(set(ids)) != clients:
         raise InputError("a roster's ids must be distinct")
     return np.array(sorted(ids), dtype=np.uint64)
+
+
+def pairs(replies: Iterable[tuple[SupportsIndex, Buffer]]) -> Iterator[tuple[SupportsIndex, Buffer]]:
+    """Yield each reply with its sender.
+
+    Raises:
+        InputError: this is no iterable of pairs.
+    """
+    try:
+        iterator = iter(replies)
+    except TypeError:
+        raise InputError(f"replies must be pairs of an id and a message, got {type(replies).__name__}") from None
+    for reply in iterator:
+        if not isinstance(reply, tuple) or len(reply) != 2:
+            raise InputError("each reply must be a pair of a client's id and its message")
+        yield reply
+
+
+def authenticated(
+    directory: Directory | None, client_id: int, header: Header, body: memoryview
+) -> tuple[memoryview, bytes, bytes]:
+    """Split a body from the signature behind it, and check that; return the hash that was signed as well.
+
+    Without a directory nothing is signed: the hash and the signature are empty.
+
+    Raises:
+        PeerFault: there is no signature of the client's.
+    """
+    if directory is None:
+        return body, b"", b""
+    form = FORMATS["malicious-server"]
+    attached = form.accepted_bytes if header.kind == Kind.MASKED_INPUT else 0
+    if len(body) < form.signature_bytes + attached:
+        raise PeerFault(client_id, "its message is too short to bear a signature")
+    end = len(body) - form.signature_bytes
+    hashed, signature = body_hash(body[: end - attached]), bytes(body[end:])
+    try:
+        directory.check_hashed(client_id, header, hashed, signature, attached=bytes(body[end - attached : end]))
+    except DecodeError as problem:
+        raise PeerFault(client_id, f"its message is not authentic: {problem}") from None
+    return body[:end], hashed, signature
+
+
+def recipients(current: states.Round, state: states.ServerState) -> Members:
+    """Return whom the open stage's request goes to: everybody where a stage is not open."""
+    if isinstance(state, states.CollectingShares):
+        return state.roster.advertised
+    if isinstance(state, states.CollectingInputs):
+        return state.shared
+    if isinstance(state, states.CollectingConsistency):
+        return state.survivors
+    if isinstance(state, states.CollectingUnmask):
+        return state.asked
+    return np.ones(current.params.clients, dtype=np.bool_)
+
+
+def request_encoder(current: states.Round, state: states.Collecting, head: bytes) -> Callable[[int], bytes]:
+    """Return what makes the open stage's request to the client at a position; ``head`` is the header of them all."""
+    if isinstance(state, states.CollectingShares):
+        collecting, common = state, head + state.roster.encode_common()
+        return lambda position: common + steps.own_neighbours(current, collecting, position)
+    if isinstance(state, states.CollectingInputs):
+        relaying = state
+        return lambda position: head + steps.relay_for(relaying, position).encode()
+    if isinstance(state, states.CollectingKeys):
+        request = head + Invitation(nonce=current.nonce).encode()
+    elif isinstance(state, states.CollectingUnmask) and current.params.threat == "malicious-server":
+        request = head + steps.relayed_signatures(state).encode()
+    else:
+        request = head + steps.survivors_request(state).encode()
+    return lambda position: request

@@ -3,31 +3,43 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import DecodeError, InputError, LocalProtocolError, PeerFault, StaleMessage, TooFewClients
-from secagg.identity import Directory, body_hash
+from secagg.identity import Directory
 from secagg.pairwise import server as steps
 from secagg.pairwise import server_states as states
 from secagg.pairwise.evidence import Transcript
 from secagg.pairwise.identifiers import context_digest, round_id
 from secagg.pairwise.masking import check_threads
-from secagg.pairwise.messages import FORMATS, Invitation, Kind, Members
 from secagg.pairwise.recovery import unmask_sum
-from secagg.pairwise.transitions import SERVER_TRANSITIONS, ServerTransition, stages_of
+from secagg.pairwise.transitions import SERVER_TRANSITIONS, ServerTransition
+from secagg.pairwise.uploads import Upload, add_inputs, check_input
 from secagg.params import RoundParams
 from secagg.primitives.randomness import Randomness, draw, system_randomness
 from secagg.session.guard import Single, exclusive
 from secagg.session.result import RoundResult
-from secagg.session.roster import Requests, checked_directory, checked_id, ordered_ids
+from secagg.session.roster import (
+    Requests,
+    authenticated,
+    checked_directory,
+    checked_id,
+    ordered_ids,
+    pairs,
+    recipients,
+    request_encoder,
+)
 from secagg.session.saved import load_server, save_server
 from secagg.wire import ID_BYTES, SERVER, Buffer, Header, open_message
 
 MIN_BEACON_BYTES = 16
+TOGETHER_BYTES = 1 << 25
+"""How much of masked inputs ``receive_all`` holds before it adds them."""
 
 
 class ServerSession(Single):
@@ -97,7 +109,7 @@ class ServerSession(Single):
         """Ids of the clients that were sent this stage's request and have not answered."""
         if isinstance(self._state, states.Finished | states.Aborted):
             return ()
-        waiting = self._recipients & ~self._state.received
+        waiting = recipients(self._round, self._state) & ~self._state.received
         return tuple(self._round.ids[waiting].tolist())
 
     @property
@@ -121,23 +133,7 @@ class ServerSession(Single):
         state = self._state
         if not isinstance(state, states.Finished):
             raise LocalProtocolError("there is no result before the last stage is closed")
-        dropped: dict[int, str] = {}
-        sets = {
-            "advertise_keys": state.advertised,
-            "share_keys": state.shared,
-            "masked_input": state.survivors,
-            "check_consistency": state.asked,
-            "unmask": state.answered,
-        }
-        for stage in reversed(stages_of(self.params.threat)):
-            members = sets[stage]
-            dropped |= dict.fromkeys(self._round.ids[~members].tolist(), stage)
-        return RoundResult(
-            params=self.params,
-            survivors=tuple(self._round.ids[state.survivors].tolist()),
-            dropped=dict(sorted(dropped.items())),
-            words=state.words,
-        )
+        return RoundResult.of(self._round, state)
 
     def requests(self) -> Mapping[int, bytes]:
         """Return what the open stage sends, by client id; the same bytes each time, also after ``restore``."""
@@ -145,24 +141,9 @@ class ServerSession(Single):
         if isinstance(state, states.Finished | states.Aborted):
             return {}
         header = Header(kind=self._transition.request, sender=SERVER, session=self._session_of_request())
-        head = header.encode()
-        encode: Callable[[int], bytes]
-        if isinstance(state, states.CollectingKeys):
-            invitation = head + Invitation(nonce=self._round.nonce).encode()
-            encode = lambda position: invitation  # noqa: E731
-        elif isinstance(state, states.CollectingShares):
-            collecting, common = state, head + state.roster.encode_common()
-            encode = lambda position: common + steps.own_neighbours(self._round, collecting, position)  # noqa: E731
-        elif isinstance(state, states.CollectingInputs):
-            relaying = state
-            encode = lambda position: head + steps.relay_for(relaying, position).encode()  # noqa: E731
-        elif isinstance(state, states.CollectingUnmask) and self.params.threat == "malicious-server":
-            signatures = head + steps.relayed_signatures(state).encode()
-            encode = lambda position: signatures  # noqa: E731
-        else:
-            announcement = head + steps.survivors_request(state).encode()
-            encode = lambda position: announcement  # noqa: E731
-        return Requests(self._round.ids, self._recipients, encode)
+        return Requests(
+            self._round.ids, recipients(self._round, self._state), request_encoder(self._round, state, header.encode())
+        )
 
     @exclusive
     def receive(self, client_id: SupportsIndex, payload: Buffer) -> None:
@@ -178,24 +159,46 @@ class ServerSession(Single):
             LocalProtocolError: the session was aborted.
             InputError: ``client_id`` is no client's id.
         """
-        client_id = checked_id(client_id)
-        position = self._positions.get(client_id)
-        if position is None:
-            raise PeerFault(client_id, "it is not in the roster")
-        if isinstance(self._state, states.Aborted):
-            raise LocalProtocolError("the session was aborted")
-        try:
-            header, body = open_message(payload)
-        except DecodeError as problem:
-            raise PeerFault(client_id, str(problem)) from None
-        if header.sender != client_id:
-            raise PeerFault(client_id, "its message names another sender")
-        state = self._open_state(client_id, position, header)
-        body, hashed, signature = self._authenticated(client_id, header, body)
-        try:
-            self._fold(state, position, body, hashed, signature)
-        except DecodeError as problem:
-            raise PeerFault(client_id, str(problem)) from None
+        accepted: dict[int, Upload] = {}
+        self._take(client_id, payload, accepted)
+        self._add(accepted)
+
+    @exclusive
+    def receive_all(self, replies: Iterable[tuple[SupportsIndex, Buffer]], *, threads: int = 1) -> list[PeerFault]:
+        """Fold in replies as ``receive`` does, each pair a client's id and its message; several threads add the inputs.
+
+        Inputs are taken up to 32 MiB at a time, then added and dropped: where ``replies`` makes them one by one, memory
+        stays bounded. What is not ``bytes`` is added at once, so a buffer may be used again for the next reply.
+
+        Args:
+            replies: what the transport received, in any order.
+            threads: how many threads share the adding of masked inputs.
+
+        Returns:
+            Why each reply that was not counted was refused, as ``receive`` would have raised it; all others count.
+
+        Raises:
+            LocalProtocolError, InputError: as for ``receive``; or ``threads`` is not a positive integer, or a reply no
+                pair. Replies before that one count.
+        """
+        check_threads(threads)
+        refused: list[PeerFault] = []
+        accepted: dict[int, Upload] = {}
+        held = 0
+        with ThreadPoolExecutor(threads) as pool:  # it starts none before it is given work
+            try:
+                for client_id, payload in pairs(replies):
+                    try:
+                        held += self._take(client_id, payload, accepted)
+                    except PeerFault as fault:
+                        fault.stage = self.stage
+                        refused.append(fault)
+                    if held >= TOGETHER_BYTES:
+                        self._add(accepted, pool, threads)
+                        held = 0
+            finally:
+                self._add(accepted, pool, threads)
+        return refused
 
     @exclusive
     def use_beacon(self, beacon: bytes) -> None:
@@ -337,25 +340,49 @@ class ServerSession(Single):
     def _transition(self) -> ServerTransition:
         return SERVER_TRANSITIONS[self.params.threat][type(self._state)]  # type: ignore[index]
 
-    @property
-    def _recipients(self) -> Members:
-        state = self._state
-        if isinstance(state, states.CollectingShares):
-            return state.roster.advertised
-        if isinstance(state, states.CollectingInputs):
-            return state.shared
-        if isinstance(state, states.CollectingConsistency):
-            return state.survivors
-        if isinstance(state, states.CollectingUnmask):
-            return state.asked
-        return np.ones(self.params.clients, dtype=np.bool_)
-
     def _session_of_request(self) -> bytes:
         # A client computes the session's identifier from the roster, so the roster itself bears the round's
         state = self._state
         if isinstance(state, states.CollectingInputs | states.CollectingConsistency | states.CollectingUnmask):
             return state.session_id
         return self._round.round_id
+
+    def _take(self, client_id: SupportsIndex, payload: Buffer, accepted: dict[int, Upload]) -> int:
+        """Check a message and fold it in, but put an input with ``accepted``; return the bytes that it holds there."""
+        client_id = checked_id(client_id)
+        position = self._positions.get(client_id)
+        if position is None:
+            raise PeerFault(client_id, "it is not in the roster")
+        if isinstance(self._state, states.Aborted):
+            raise LocalProtocolError("the session was aborted")
+        try:
+            header, body = open_message(payload)
+        except DecodeError as problem:
+            raise PeerFault(client_id, str(problem)) from None
+        if header.sender != client_id:
+            raise PeerFault(client_id, "its message names another sender")
+        state = self._open_state(client_id, position, header)
+        if position in accepted:
+            raise StaleMessage(client_id, "its message is in already")
+        body, hashed, signature = authenticated(self._directory, client_id, header, body)
+        try:
+            if not isinstance(state, states.CollectingInputs):
+                self._fold(state, position, body, signature)
+                return 0
+            accepted[position] = check_input(self._round, state, position, body, hashed + signature)
+        except DecodeError as problem:
+            raise PeerFault(client_id, str(problem)) from None
+        return len(body) if isinstance(payload, bytes) else TOGETHER_BYTES
+
+    def _add(self, accepted: dict[int, Upload], pool: Executor | None = None, ranges: int = 1) -> None:
+        if accepted and isinstance(self._state, states.CollectingInputs):
+            try:
+                add_inputs(self._round, self._state, accepted.values(), pool=pool, ranges=ranges)
+            except BaseException:
+                # Some input is in the accumulator in part: no sum can come of it
+                self._state = states.Aborted()
+                raise
+            accepted.clear()
 
     def _open_state(self, client_id: int, position: int, header: Header) -> states.Collecting:
         state = self._state
@@ -367,7 +394,7 @@ class ServerSession(Single):
             if header.kind in [kind for kind in replies if kind < expected]:
                 raise StaleMessage(client_id, "its message came after the stage was closed")
             raise PeerFault(client_id, f"it sent message {header.kind} where {expected.name} is awaited")
-        if not self._recipients[position]:
+        if not recipients(self._round, self._state)[position]:
             raise StaleMessage(client_id, "it dropped out at an earlier stage")
         session = self._round.round_id if isinstance(state, states.CollectingKeys) else state.session_id
         if header.session != session:
@@ -376,31 +403,11 @@ class ServerSession(Single):
             raise StaleMessage(client_id, "its message is in already")
         return state
 
-    def _authenticated(self, client_id: int, header: Header, body: memoryview) -> tuple[memoryview, bytes, bytes]:
-        """Split a body from the signature behind it, and check that; return the hash that was signed as well."""
-        if self._directory is None:
-            return body, b"", b""
-        form = FORMATS[self.params.threat]
-        attached = form.accepted_bytes if header.kind == Kind.MASKED_INPUT else 0
-        if len(body) < form.signature_bytes + attached:
-            raise PeerFault(client_id, "its message is too short to bear a signature")
-        end = len(body) - form.signature_bytes
-        hashed, signature = body_hash(body[: end - attached]), bytes(body[end:])
-        try:
-            self._directory.check_hashed(
-                client_id, header, hashed, signature, attached=bytes(body[end - attached : end])
-            )
-        except DecodeError as problem:
-            raise PeerFault(client_id, f"its message is not authentic: {problem}") from None
-        return body[:end], hashed, signature
-
-    def _fold(self, state: states.Collecting, position: int, body: memoryview, hashed: bytes, signature: bytes) -> None:
+    def _fold(self, state: states.CollectingButInputs, position: int, body: memoryview, signature: bytes) -> None:
         if isinstance(state, states.CollectingKeys):
             steps.fold_advertisement(self._round, state, position, body, signature, self._known_keys)
         elif isinstance(state, states.CollectingShares):
             steps.fold_shares(self._round, state, position, body, signature)
-        elif isinstance(state, states.CollectingInputs):
-            steps.fold_input(self._round, state, position, body, hashed + signature)
         elif isinstance(state, states.CollectingConsistency):
             steps.fold_consistency(self._round, state, position, body, signature)
         else:
