@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -213,29 +214,67 @@ def _emit_pack_step(context: Any, builder: ir.IRBuilder, signature: Any, args: A
     return context.get_dummy_value()
 
 
+@intrinsic(prefer_literal=True)
+def _pack_register(typing_context, bits, words, body, step):  # type: ignore[no-untyped-def]
+    """Pack the 512 / lane values of step ``step``; writes 64 bytes, zeros behind the values'."""
+    return types.void(bits, words, body, types.int64), _emit_pack_register
+
+
+def _emit_pack_register(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+    bits = signature.args[0].literal_value
+    _, words, body, step = args
+    width = bits * 64 // lane_bits(bits)  # of a field, and the bytes of a step's eight
+    source = _data(context, builder, signature.args[1], words, builder.mul(step, _constant(64)))
+    target = _data(context, builder, signature.args[2], body, builder.mul(step, _constant(width)))
+    fields = _emit_joined(builder, source, bits, 8)
+    # Each field is moved to the bit of its first byte where it begins. Neighbours may share a byte, others do not
+    fields = builder.shl(fields, _vector(_I64, [i * width % 8 for i in range(8)]))
+    wide = ir.VectorType(_I8, 64)
+    placed, zeros = builder.bitcast(fields, wide), _vector(_I8, [0] * 64)
+    halves = [builder.shuffle_vector(placed, zeros, _vector(_I32, _places(width, parity))) for parity in range(2)]
+    pointer = builder.inttoptr(target, wide.as_pointer())
+    builder.store(builder.or_(*halves), pointer).align = 1
+    return context.get_dummy_value()
+
+
+def _places(width: int, parity: int) -> list[int]:
+    """For each of 64 bytes, which byte of eight 64-bit fields of one parity it is; 64 stands for zero."""
+    places = [64] * 64
+    for field in range(parity, 8, 2):
+        first, shift = divmod(field * width, 8)
+        for byte in range((shift + width + 7) // 8):
+            places[first + byte] = 8 * field + byte
+    return places
+
+
 def _emit_fields(builder: ir.IRBuilder, source: ir.Value, bits: int) -> list[ir.Value]:
     """Emit 64 values' low bits as 64-bit integers; each holds 64 bits of lanes, their values moved together."""
     lane = lane_bits(bits)
     fields = []
     for register in range(lane // 4):
-        address = builder.add(source, _constant(32 * register))
-        x = _load(builder, address, ir.VectorType(_I64, 4), lane // 8)
-        width, apart = bits, lane
-        x = builder.and_(x, _every(apart, width))
-        while apart < 64:
-            # Of every two fields, move the upper down to where the lower ends.
-            low = builder.and_(x, _every(2 * apart, width))
-            high = builder.and_(builder.lshr(x, _vector(_I64, [apart - width] * 4)), _every(2 * apart, width, width))
-            x = builder.or_(low, high)
-            width, apart = 2 * width, 2 * apart
-        fields += [builder.extract_element(x, _I32(i)) for i in range(4)]
+        joined = _emit_joined(builder, builder.add(source, _constant(32 * register)), bits, 4)
+        fields += [builder.extract_element(joined, _I32(i)) for i in range(4)]
     return fields
 
 
-def _every(apart: int, width: int, offset: int = 0) -> ir.Constant:
-    """Four 64-bit masks of ``width`` one bits at ``offset`` of every ``apart`` bits."""
+def _emit_joined(builder: ir.IRBuilder, source: ir.Value, bits: int, count: int) -> ir.Value:
+    """Emit ``count`` 64-bit integers, each of 64 bits of lanes with their values moved together."""
+    width, apart = bits, lane_bits(bits)
+    x = _load(builder, source, ir.VectorType(_I64, count), apart // 8)
+    x = builder.and_(x, _every(count, apart, width))
+    while apart < 64:
+        # Of every two fields, move the upper down to where the lower ends.
+        low = builder.and_(x, _every(count, 2 * apart, width))
+        moved = builder.lshr(x, _vector(_I64, [apart - width] * count))
+        x = builder.or_(low, builder.and_(moved, _every(count, 2 * apart, width, width)))
+        width, apart = 2 * width, 2 * apart
+    return x
+
+
+def _every(count: int, apart: int, width: int, offset: int = 0) -> ir.Constant:
+    """``count`` 64-bit masks of ``width`` one bits at ``offset`` of every ``apart`` bits."""
     ones = sum(((1 << width) - 1) << (start + offset) for start in range(0, 64, apart))
-    return _vector(_I64, [ones] * 4)
+    return _vector(_I64, [ones] * count)
 
 
 # ------------------------------------------------------------------------------------------------- kernels by the width
@@ -278,6 +317,37 @@ def pack_kernel(bits: int) -> PackKernel:
     return pack
 
 
+@functools.cache
+def wide_pack_kernel(bits: int) -> PackKernel:
+    """Make the kernel that does as ``pack_kernel(bits)``'s, 512 bits at a time, where ``wide_pack_fits(bits)``."""
+    per_step = 512 // lane_bits(bits)
+    step_bytes = per_step * bits // 8
+
+    @kernel
+    def pack(words: NDArray[Any], body: NDArray[np.uint8]) -> None:
+        steps = words.size // per_step
+        # A step writes a whole register: those that would leave the body are packed by value
+        while steps > 0 and (steps - 1) * step_bytes + 64 > body.size:
+            steps -= 1
+        for step in range(steps):
+            _pack_register(bits, words, body, step)
+        pack_generic(words, body, bits, steps * per_step)
+
+    return pack
+
+
+@functools.cache
+def has_wide_pack(bits: int) -> bool:
+    """Tell whether 512-bit registers make packing faster: where one instruction shuffles all of their bytes."""
+    features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+    return "+avx512vbmi" in features and wide_pack_fits(bits)
+
+
+def wide_pack_fits(bits: int) -> bool:
+    """Tell whether 64 bits of lanes, their values joined, leave room for a shift by up to 7 bits."""
+    return bits * 64 // lane_bits(bits) + 7 <= 64
+
+
 def unpack_add(body: NDArray[np.uint8], acc: NDArray[Any], bits: int) -> None:
     """Add to ``acc``, modulo its lane, the values of ``body`` uint8[ceil(acc.size * bits / 8)], and read nothing else.
 
@@ -295,7 +365,8 @@ def pack(words: NDArray[Any], body: NDArray[np.uint8], bits: int) -> None:
     ``words`` has the dtype of ``lane_bits(bits)`` bits; both are contiguous, ``words`` is aligned.
     """
     if is_compiling():
-        pack_kernel(bits)(_read_only(words), body)
+        make = wide_pack_kernel if has_wide_pack(bits) else pack_kernel
+        make(bits)(_read_only(words), body)
     else:
         pack_generic(_read_only(words), body, bits, 0)
 

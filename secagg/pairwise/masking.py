@@ -16,7 +16,7 @@ from secagg.errors import InputError
 from secagg.params import RoundParams
 from secagg.primitives.prg import MaskKeys, accumulate
 
-BLOCK_WORDS = 1 << 15
+BLOCK_WORDS = 1 << 16
 """Values a block: a multiple of 8, so that each starts a byte of the packed body; its buffers fit a core's cache."""
 
 

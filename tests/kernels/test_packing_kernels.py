@@ -72,6 +72,28 @@ def test_kernels_of_one_width(bits):
         check(bits, count)
 
 
+@pytest.mark.skipif(not jit.is_compiling(), reason="the intrinsics exist in compiled code only")
+@pytest.mark.parametrize("bits", REPRESENTATIVE)
+def test_both_kernels_that_pack(bits):
+    # The machine at hand would take one of them; both make code anywhere
+    makers = [packing.pack_kernel, packing.wide_pack_kernel] if packing.wide_pack_fits(bits) else [packing.pack_kernel]
+    for count in LENGTHS:
+        lane = 8 * ring.lane_dtype(bits).itemsize
+        values = values_of(lane, count, count)  # bits above the width, which are left out
+        expected = reference(values & values.dtype.type(2**bits - 1), bits)
+        for make in makers:
+            around = np.full(len(expected) + 128, 0xA5, np.uint8)
+            make(bits)(packing._read_only(values), around[64 : 64 + len(expected)])
+            assert around[64 : 64 + len(expected)].tobytes() == expected
+            assert (around[:64] == 0xA5).all()
+            assert (around[64 + len(expected) :] == 0xA5).all()
+
+
+def test_widths_that_a_wide_register_packs():
+    fitting = [*range(1, 15), *range(17, 29), *range(33, 58)]
+    assert [bits for bits in WIDTHS if packing.wide_pack_fits(bits)] == fitting
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("bits", [bits for bits in WIDTHS if bits not in REPRESENTATIVE])
 def test_kernels_of_the_other_widths(bits):
