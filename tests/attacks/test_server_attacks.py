@@ -212,6 +212,19 @@ def test_03_split_view_signatures_that_are_too_few_false_or_of_others_release_no
     assert client.stage is None
 
 
+def test_03_split_view_a_quorum_of_signatures_is_all_that_a_client_checks():
+    """The first Q - 1 of others decide, as SPEC has it: what follows is neither needed nor looked at."""
+    cohort = cohort_at("check_consistency", parameters("malicious-server"))
+    replies = {one: cohort.answer(one, cohort.server.requests()[one]) for one in range(7)}
+    last = cohort.params.quorum - 1  # of client 0, whose own signature is none of them
+    assert last + 1 < cohort.params.clients
+    needed, surplus = (replies | {one: bytes(replies[one])[:-64] + bytes(64)} for one in (last, last + 1))
+    with pytest.raises(ServerFault, match="relayed signature"):
+        cohort.clients[0].receive(signatures_message(cohort, needed))
+    cohort.clients[0].receive(signatures_message(cohort, surplus))
+    assert cohort.clients[0].stage is None
+
+
 # --------------------------------------------------------------------------------- 6: a low-degree or biased graph
 
 
