@@ -97,8 +97,7 @@ class _Session:
         self.directory.check(self.client_id(position), self.header(kind, position), body, signature)
 
     def neighbours(self, position: int) -> NDArray[np.uint32]:
-        """Return N(position) ∩ U1."""
-        self.client_id(position)
+        """Return N(position) ∩ U1, of a position in the roster."""
         row = self.graph.neighbours(position)
         return row[self.roster.advertised[row]]
 

@@ -17,10 +17,12 @@ from secagg import (
     ForgedRelease,
     LocalProtocolError,
     PeerFault,
+    Transcript,
     decode_evidence,
 )
 from secagg.pairwise.commitments import commitment
-from secagg.pairwise.messages import FORMATS, Kind
+from secagg.pairwise.evidence import _Session
+from secagg.pairwise.messages import ADVERTISEMENT_BYTES, FORMATS, Kind
 from secagg.pairwise.server import relay_for
 from secagg.wire import HEADER_BYTES, Header, encode_bitmap
 
@@ -122,12 +124,12 @@ def test_no_honest_holder_is_convicted_whatever_is_changed(cohort):
                 dataclasses.replace(evidence, **{field: value}).convict(record)
 
 
-def test_no_honest_dealer_is_convicted_whatever_is_changed(cohort):
+@pytest.mark.parametrize(("dealer", "kind"), [(3, 1), (GONE, 0)], ids=["seed", "mask-key"])
+def test_no_honest_dealer_is_convicted_whatever_is_changed(cohort, dealer, kind):
     reach(cohort, "unmask")
     for one, request in cohort.server.requests().items():
         cohort.server.receive(one, cohort.answer(one, request))
     state, record, threshold = cohort.server._state, transcript(cohort), cohort.params.threshold
-    dealer = 3
     neighbours, slots = state.graph.neighbours(dealer), state.graph.slots(dealer)
     holding = np.flatnonzero(state.received[neighbours])
     records = {
@@ -136,7 +138,7 @@ def test_no_honest_dealer_is_convicted_whatever_is_changed(cohort):
     holders = tuple(records)[:threshold]
     evidence = ContradictoryDealer(
         dealer=dealer,
-        kind=1,
+        kind=kind,
         dealt=state.sealed[dealer, state.roster.advertised[neighbours]].tobytes(),
         signature=state.signed.shares[dealer].tobytes(),
         holders=holders,
@@ -146,7 +148,7 @@ def test_no_honest_dealer_is_convicted_whatever_is_changed(cohort):
         evidence.convict(record)
     shifted = evidence.records[56:] + evidence.records[:56]
     changes = {
-        "kind": [0, 2],
+        "kind": [1 - kind, 2],
         "dealer": [4, cohort.params.clients, 1 << 31],
         "holders": [
             holders[:-1],
@@ -174,18 +176,24 @@ def test_evidence_is_for_one_session_of_one_directory(cohort):
     params = cohort.params
     semi_honest = plan(5, 3, encoding=FixedPoint(clip=1.0, bits=8))
     stranger = Cohort(params, np.zeros((params.clients, 3)), ids=range(1, params.clients + 1))
-    changes = [{"nonce": bytes(32)}, {"context": bytes(32)}, {"roster": record.roster[:-1]}, {"params": semi_honest}]
-    changes.append({"directory": stranger.directory})
+    changes = [
+        ({"nonce": bytes(32)}, "signature"),
+        ({"context": bytes(32)}, "signature"),
+        ({"roster": record.roster[:-1]}, "bytes"),
+        ({"params": semi_honest}, "nothing is signed"),
+        ({"directory": stranger.directory}, "not the directory's cohort"),
+    ]
     if params.graph == "harary":
-        changes += [{"beacon": None}, {"beacon": bytes(32)}]
-    for change in changes:
-        with pytest.raises(DecodeError):
+        changes += [({"beacon": None}, "is missing"), ({"beacon": bytes(32)}, None)]
+    for change, says in changes:
+        with pytest.raises(DecodeError, match=says):
             fault.evidence.convict(dataclasses.replace(record, **change))
 
 
 def test_evidence_of_another_form_is_refused(cohort):
     encoded = forged_release(cohort)[1].evidence.encode()
-    for bad in (b"", b"\x03" + encoded[1:], encoded[:-1], encoded + b"\0", b"\x02" + encoded[1:], None, "text"):
+    other_kinds = (b"\x03", b"\x03" + encoded[1:], b"\x02" + encoded[1:])
+    for bad in (b"", *other_kinds, encoded[:-1], encoded + b"\0", None, "text"):
         with pytest.raises(DecodeError):
             decode_evidence(bad)
 
@@ -228,27 +236,55 @@ def test_a_dealer_is_convicted_where_every_neighbour_is_needed(monkeypatch):
     assert fault.evidence.convict(transcript(cohort)) == 0
 
 
+def made_up(cohort: Cohort, record: Transcript, dealer: int) -> ContradictoryDealer:
+    """What a dealer signs in the session of a transcript: commitments to shares of a seed that it never advertised."""
+    session, share = _Session(record), bytes(FORMAT.release_bytes)
+    recipients = session.neighbours(dealer).tolist()
+    rows = []
+    for recipient in recipients:
+        both = b"".join(commitment(session.session_id, dealer, recipient, kind, share) for kind in (0, 1))
+        rows.append(bytes(FORMAT.sealed_bytes) + both + bytes(64))
+    dealt, threshold = b"".join(rows), cohort.params.threshold
+    return ContradictoryDealer(
+        dealer=dealer,
+        kind=1,
+        dealt=dealt,
+        signature=cohort.identities[dealer].sign(session.header(Kind.ENCRYPTED_SHARES, dealer), dealt),
+        holders=tuple(recipients[:threshold]),
+        records=share * threshold,
+    )
+
+
 def test_commitments_that_the_dealer_did_not_sign_convict_nobody(cohort):
     """Anybody can make commitments and records that open them: the dealer's signature is what binds it to them."""
     reach(cohort, "unmask")
-    state, dealer, threshold = cohort.server._state, 3, cohort.params.threshold
-    recipients = state.graph.neighbours(dealer)
-    recipients = recipients[state.roster.advertised[recipients]].tolist()
-    record = bytes(FORMAT.release_bytes)
-    rows = []
-    for recipient in recipients:
-        both = b"".join(commitment(state.session_id, dealer, recipient, kind, record) for kind in (0, 1))
-        rows.append(bytes(FORMAT.sealed_bytes) + both + bytes(64))
-    made_up = ContradictoryDealer(
-        dealer=dealer,
-        kind=1,
-        dealt=b"".join(rows),
-        signature=state.signed.shares[dealer].tobytes(),
-        holders=tuple(recipients[:threshold]),
-        records=record * threshold,
-    )
+    dealer, record = 3, transcript(cohort)
+    evidence = made_up(cohort, record, dealer)
+    assert evidence.convict(record) == dealer
+    of_others = cohort.server._state.signed.shares[dealer].tobytes()
     with pytest.raises(DecodeError, match="signature"):
-        made_up.convict(transcript(cohort))
+        dataclasses.replace(evidence, signature=of_others).convict(record)
+
+
+def test_an_advertisement_that_the_dealer_did_not_sign_convicts_nobody(cohort):
+    """A server and a dealer can agree on any roster, but not on what the dealer is taken to have advertised."""
+    reach(cohort, "unmask")
+    dealer, record = 3, transcript(cohort)
+    roster = bytearray(record.roster)
+    entries = len(roster) - FORMAT.entry_bytes * cohort.params.clients
+    roster[entries + FORMAT.entry_bytes * dealer + ADVERTISEMENT_BYTES - 1] ^= 1
+    other = dataclasses.replace(record, roster=bytes(roster))
+    with pytest.raises(DecodeError, match="signature"):
+        made_up(cohort, other, dealer).convict(other)
+
+
+def test_a_dealer_that_advertised_nothing_is_not_convicted(cohort):
+    """There is nothing that its shares could contradict, whatever it signed."""
+    last = cohort.params.clients - 1
+    reach(cohort, "unmask", {last: "advertise_keys"})
+    record = transcript(cohort)
+    with pytest.raises(DecodeError, match="no advertisement"):
+        made_up(cohort, record, last).convict(record)
 
 
 def test_true_evidence_that_was_padded_or_doubled_is_refused(cohort, monkeypatch):
@@ -257,9 +293,21 @@ def test_true_evidence_that_was_padded_or_doubled_is_refused(cohort, monkeypatch
     for change in (
         {"records": evidence.records + b"\0"},
         {"records": evidence.records + record},
+        {"records": evidence.records[:-1]},
+        {"holders": (*evidence.holders, first)},
         {"holders": (first, *evidence.holders), "records": record + evidence.records},
         {"holders": evidence.holders[:-1], "records": evidence.records[:-size]},
         {"kind": 2},
     ):
         with pytest.raises(DecodeError, match=r"it takes"):
             dataclasses.replace(evidence, **change).convict(transcript(cohort))
+
+
+def test_positions_that_are_cut_off_are_refused(cohort, monkeypatch):
+    evidence = contradictory_dealer(cohort, monkeypatch, 3).evidence
+    holders = np.array(evidence.holders, dtype="<u4").tobytes()
+    whole, cut = (len(part).to_bytes(8, "little") + part for part in (holders, holders[:-1]))
+    encoded = evidence.encode()
+    assert encoded.count(whole) == 1
+    with pytest.raises(DecodeError, match="4 bytes each"):
+        decode_evidence(encoded.replace(whole, cut))
