@@ -120,9 +120,10 @@ def _contradiction(current: Round, state: CollectingUnmask, dealer: int) -> Cont
 
 def _rebuild_or_nothing(current: Round, state: CollectingUnmask, owner: NDArray[np.intp]) -> bytes:
     try:
-        return _rebuild(current, state, owner)[0]
+        (secret,) = _rebuild(current, state, owner)
     except DecodeError:
         return b""
+    return secret
 
 
 def _rebuild(current: Round, state: CollectingUnmask, owners: NDArray[np.intp]) -> list[bytes]:
@@ -142,8 +143,8 @@ def _rebuild_complete(
     """Rebuild from the same t + 1 holders for everybody: an owner among them misses its own share only."""
     holders = np.flatnonzero(state.received)[: threshold + 1]
     own = holders[:, None] == owners
+    # In place of a share that is missing any other stands, and is ignored
     shares = state.held[holders[:, None], np.where(own, 0, graph.slot_of(holders[:, None], owners)), :SHARE_BYTES]
-    shares[own] = 0
     among = own.any(axis=0)
     secrets = np.empty(len(owners), dtype=object)
     if among.any():
