@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import secagg
 from cohort import Cohort, plan
 from secagg import STAGES, FixedPoint, RoundParams, TooFewClients, simulate
+from secagg.pairwise.masking import BLOCK_WORDS
 
 
 def exact(bits: int) -> FixedPoint:
@@ -74,7 +75,7 @@ def test_every_ring_width_carries_the_sum(ring_bits, protocol):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("dimension", [8191, 16383, 16384, 16385, 40_000])
+@pytest.mark.parametrize("dimension", [BLOCK_WORDS - 2, BLOCK_WORDS - 1, BLOCK_WORDS, BLOCK_WORDS + 1, 150_000])
 def test_vectors_longer_than_a_block(dimension, dtype):
     params = plan(3, dimension, encoding=exact(9), max_weight=7)
     codes, vectors = codes_and_vectors(params, dimension)
