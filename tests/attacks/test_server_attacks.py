@@ -369,6 +369,25 @@ def test_07_tiny_cohort_the_floor_holds_in_each_neighbourhood(threat):
     cohort.answer(0, survivors_message(cohort, [*survivors, neighbours[params.threshold]]))
 
 
+def test_07_tiny_cohort_the_floor_holds_where_shares_are_dealt():
+    """Attack: name neighbours most of whom never advertised. Defence: t of them must have, or no share is dealt."""
+    params = parameters("semi-honest", 60, protocol="secagg+", dropout=0.4)
+    cohort = cohort_at("share_keys", params)
+    row, everybody = cohort.server._state.graph.neighbours(0), cohort.server._state.roster
+
+    def roster_with(present: int) -> bytes:
+        advertised = np.ones(60, bool)
+        advertised[row[present:]] = False
+        roster = replace(everybody, advertised=advertised, entries=everybody.entries[advertised], neighbours=row)
+        return from_server(Kind.ROSTER, cohort.server._round.round_id, roster.encode())
+
+    with pytest.raises(TooFewClients, match="neighbours") as caught:
+        cohort.answer(0, roster_with(params.threshold - 1))
+    assert (caught.value.have, caught.value.need) == (params.threshold - 1, params.threshold)
+    assert cohort.clients[0].stage == "share_keys"
+    cohort.answer(0, roster_with(params.threshold))
+
+
 def test_07_tiny_cohort_codes_stay_what_they_are_in_the_smallest_round():
     """Attack: none; the smallest round that is allowed gives the sum of two, which hides each from the server."""
     params = plan(2, 3, encoding=EXACT)
