@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from cohort import Cohort, plan
 from secagg import FixedPoint, InputError, LocalProtocolError, PeerFault, StaleMessage
+from secagg.encoding.ring import unpack_add
 from secagg.pairwise import uploads
 from secagg.session import server as session
 
@@ -163,15 +165,20 @@ def test_an_iterator_that_fails_keeps_what_it_gave():
     assert words_of(cohort) == one_by_one()
 
 
-def test_an_addition_that_breaks_off_leaves_no_sum(monkeypatch):
-    cohort, replies = at_inputs()
+@pytest.mark.parametrize("where", ["the caller's thread", "another"])
+def test_an_addition_that_breaks_off_leaves_no_sum(monkeypatch, where):
+    cohort, replies = at_inputs(1000)
+    monkeypatch.setattr(uploads, "_THREADING_BYTES", 0)
+    monkeypatch.setattr(uploads.os, "cpu_count", lambda: 2)
 
-    def breaks_off(*_: object) -> None:
-        raise MemoryError
+    def breaks_off(*arguments: object) -> None:
+        if (threading.current_thread() is threading.main_thread()) == (where == "the caller's thread"):
+            raise MemoryError
+        unpack_add(*arguments)
 
     monkeypatch.setattr(uploads, "unpack_add", breaks_off)
     with pytest.raises(MemoryError):
-        cohort.server.receive_all(replies)
+        cohort.server.receive_all(replies, threads=2)
     assert cohort.server.stage is None
     with pytest.raises(LocalProtocolError, match="aborted"):
         cohort.server.advance()
