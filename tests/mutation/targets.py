@@ -45,6 +45,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "secagg/pairwise/transitions.py": _PROTOCOL,
     "secagg/pairwise/client.py": _PROTOCOL,
     "secagg/pairwise/client_states.py": _PROTOCOL,
+    "secagg/pairwise/server.py": (*_PROTOCOL, "tests/session/test_floors.py"),
 }
 
 # Modules whose survivors are not all explained yet: they run when they are named
@@ -58,8 +59,11 @@ UNSETTLED: dict[str, tuple[str, ...]] = {
         "tests/session/test_floors.py",
     ),
     "secagg/pairwise/recovery.py": _PROTOCOL,
-    "secagg/pairwise/server.py": (*_PROTOCOL, "tests/session/test_floors.py"),
-    "secagg/pairwise/uploads.py": ("tests/session/test_receive_all.py", *_PROTOCOL),
+    "secagg/pairwise/uploads.py": (
+        "tests/session/test_receive_all.py",
+        "tests/session/test_evidence.py -k 'masked_for_other_rows'",
+        *_PROTOCOL,
+    ),
 }
 
 # By what each costs: known answers last, which take longest to load
@@ -82,10 +86,10 @@ _SESSION = (
 
 TARGETS |= {
     "secagg/session/client.py": _SESSION,
+    "secagg/identity.py": _SESSION,
 }
 
 UNSETTLED |= {
-    "secagg/identity.py": _SESSION,
     "secagg/session/answers.py": _SESSION,
     "secagg/session/guard.py": _SESSION,
     "secagg/session/result.py": _SESSION,

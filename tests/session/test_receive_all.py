@@ -67,6 +67,24 @@ def test_threads_do_not_change_a_sum(monkeypatch, threads, dimension, bits):
     assert words_of(cohort) == one_by_one(dimension, encoding=encoding)
 
 
+@pytest.mark.parametrize(("threads", "processors", "ranges"), [(2, 9, 2), (7, 7, 7), (7, 3, 3), (7, None, 1)], ids=str)
+def test_threads_take_ranges_of_one_size_and_no_more_of_them_than_processors(monkeypatch, threads, processors, ranges):
+    monkeypatch.setattr(uploads, "_THREADING_BYTES", 0)
+    monkeypatch.setattr(uploads.os, "cpu_count", lambda: processors)
+    sizes = []
+
+    def sized(packed: np.ndarray, part: np.ndarray, bits: int) -> None:
+        sizes.append(len(part))
+        unpack_add(packed, part, bits)
+
+    monkeypatch.setattr(uploads, "unpack_add", sized)
+    cohort, replies = at_inputs(1000)
+    cohort.server.receive_all(replies[:1], threads=threads)
+    assert len(sizes) == ranges
+    assert sum(sizes) == 1001
+    assert max(sizes) < 1001 / ranges + uploads._RANGE_WORDS
+
+
 def test_inputs_beyond_what_is_held_are_added_meanwhile(monkeypatch):
     monkeypatch.setattr(session, "TOGETHER_BYTES", 1)
     cohort, replies = at_inputs()
