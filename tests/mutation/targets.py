@@ -85,15 +85,11 @@ _SESSION = (
 )
 
 TARGETS |= {
-    "secagg/session/client.py": _SESSION,
     "secagg/identity.py": _SESSION,
-    "secagg/session/server.py": _SESSION,
-    "secagg/session/roster.py": _SESSION,
-    "secagg/session/result.py": _SESSION,
-}
-
-UNSETTLED |= {
-    "secagg/session/answers.py": _SESSION,
+    "secagg/session/client.py": _SESSION,
     "secagg/session/guard.py": _SESSION,
+    "secagg/session/result.py": _SESSION,
+    "secagg/session/roster.py": _SESSION,
     "secagg/session/saved.py": _SESSION,
+    "secagg/session/server.py": _SESSION,
 }
