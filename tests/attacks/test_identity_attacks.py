@@ -85,6 +85,18 @@ def test_04_sybil_an_id_that_stands_twice_or_out_of_order_is_refused(threat):
         ServerSession(params, [0, 1, 2, 3, 4, 5, 5], directory=cohort.directory)
 
 
+@pytest.mark.parametrize("one", [0, 30, 60])
+def test_04_sybil_a_client_whose_place_another_id_takes_goes_no_further(one):
+    """Attack: put an id of the server's own where a client stood. Defence: a client looks for itself in the roster."""
+    params = parameters("semi-honest")
+    cohort = Cohort(params, codes_of(params) - 127.5, ids=range(0, 70, 10))
+    cohort.run_stage()
+    at = slice(HEADER_BYTES + 8 * (one // 10), HEADER_BYTES + 8 * (one // 10 + 1))
+    for other in (one + 5, max(one - 5, 1)):
+        with pytest.raises(ServerFault, match="does not hold this client"):
+            cohort.clients[one].receive(replaced(cohort.server.requests()[one], at, other.to_bytes(8, "little")))
+
+
 def test_04_sybil_a_client_under_another_name_is_noticed():
     """Attack: one client's entry stands for another's too. Defence: the signature names its sender."""
     cohort = cohort_at("share_keys", parameters("malicious-server"))
@@ -125,6 +137,9 @@ def test_04_sybil_a_copied_key_is_refused_when_it_is_advertised(threat):
                 cohort.server.receive(3, signed(cohort, 3, copied))
             assert caught.value.client_id == 3
             assert cohort.server.save() == before
+    restored = ServerSession.restore(before, directory=cohort.directory)
+    assert restored._known_keys == cohort.server._known_keys
+    assert len(restored._known_keys) == 2
 
 
 @pytest.mark.parametrize("stage", MALICIOUS_STAGES)
@@ -153,6 +168,9 @@ def test_04_key_substitution_every_reply_bears_its_senders_signature_of_this_kin
             cohort.server.receive(2, forged)
         assert caught.value.client_id == 2
         assert cohort.server.save() == before
+    for size in (0, 63, 95 if stage == "masked_input" else 63):
+        with pytest.raises(PeerFault, match="too short to bear a signature"):
+            cohort.server.receive(2, header + bytes(size))
     cohort.server.receive(2, reply)
 
 

@@ -213,7 +213,7 @@ def test_03_split_view_signatures_that_are_too_few_false_or_of_others_release_no
 
 
 def test_03_split_view_a_quorum_of_signatures_is_all_that_a_client_checks():
-    """The first Q - 1 of others decide, as SPEC has it: what follows is neither needed nor looked at."""
+    """Attack: a false signature among those that count. Defence: the first Q - 1 of others are checked, and no more."""
     cohort = cohort_at("check_consistency", parameters("malicious-server"))
     replies = {one: cohort.answer(one, cohort.server.requests()[one]) for one in range(7)}
     last = cohort.params.quorum - 1  # of client 0, whose own signature is none of them
@@ -380,6 +380,25 @@ def test_07_tiny_cohort_the_floor_holds_in_each_neighbourhood(threat):
         cohort.clients[0].receive(survivors_message(cohort, survivors))
     assert (caught.value.have, caught.value.need) == (params.threshold - 1, params.threshold)
     cohort.answer(0, survivors_message(cohort, [*survivors, neighbours[params.threshold]]))
+
+
+def test_07_tiny_cohort_the_floor_holds_where_shares_are_dealt():
+    """Attack: name neighbours most of whom never advertised. Defence: t of them must have, or no share is dealt."""
+    params = parameters("semi-honest", 60, protocol="secagg+", dropout=0.4)
+    cohort = cohort_at("share_keys", params)
+    row, everybody = cohort.server._state.graph.neighbours(0), cohort.server._state.roster
+
+    def roster_with(present: int) -> bytes:
+        advertised = np.ones(60, bool)
+        advertised[row[present:]] = False
+        roster = replace(everybody, advertised=advertised, entries=everybody.entries[advertised], neighbours=row)
+        return from_server(Kind.ROSTER, cohort.server._round.round_id, roster.encode())
+
+    with pytest.raises(TooFewClients, match="neighbours") as caught:
+        cohort.answer(0, roster_with(params.threshold - 1))
+    assert (caught.value.have, caught.value.need) == (params.threshold - 1, params.threshold)
+    assert cohort.clients[0].stage == "share_keys"
+    cohort.answer(0, roster_with(params.threshold))
 
 
 def test_07_tiny_cohort_codes_stay_what_they_are_in_the_smallest_round():

@@ -38,10 +38,11 @@ from secagg import (
     StaleMessage,
     snapshot,
 )
+from secagg.pairwise.client import _are_canonical
 from secagg.pairwise.identifiers import channel_keys
 from secagg.pairwise.messages import Kind
 from secagg.primitives.aead import open_once, seal_once, seal_state
-from secagg.primitives.agreement import AgreementKey, is_low_order
+from secagg.primitives.agreement import AgreementKey, is_canonical, is_low_order
 from secagg.wire import HEADER_BYTES
 
 both_models = pytest.mark.parametrize("threat", THREATS)
@@ -131,6 +132,20 @@ def test_14_low_order_identities_are_refused():
     for point in (bytes(32), b"\1" + bytes(31), b"\xec" + b"\xff" * 30 + b"\x7f"):
         with pytest.raises(InputError, match="not usable"):
             Directory({0: point})
+
+
+@pytest.mark.parametrize(
+    ("number", "canonical"),
+    [(number, number < P) for number in (0, P - 1, P, P + 1, P + 18, 2**255, 2**255 + 2**248 - 1, 2**256 - 1)]
+    + [(P - (1 << 8 * byte), True) for byte in range(1, 31)],
+    ids=hex,
+)
+def test_14_one_encoding_of_each_point_passes_a_clients_check_of_a_roster(number, canonical):
+    """Attack: one key in two forms, under two names. Defence: both sides take numbers below the modulus alone."""
+    public = number.to_bytes(32, "little")
+    others = AgreementKey.generate().public * 2
+    assert is_canonical(public) == canonical
+    assert _are_canonical(np.frombuffer(others + public, np.uint8).reshape(3, 32)) == canonical
 
 
 # --------------------------------------- 15: a ciphertext moved to another recipient, direction, stage or session

@@ -84,8 +84,37 @@ def test_a_client_releases_nothing_for_survivors_that_never_shared():
         cohort.clients[0].receive(unmask_request(cohort, 0, range(6)))
 
 
-def test_clients_whose_neighbourhood_is_gone_count_as_dropped_before_anybody_masks_with_them():
+def sparse():
     params = plan(60, 2, dropout=0.4, protocol="secagg+")
+    assert params.graph == "harary"
+    return params
+
+
+def test_sharers_stop_below_s_once_those_without_neighbours_are_left_out():
+    params = sparse()
+    cohort = at_masked(params, stages=1)
+    gone = cohort.server._state.graph.neighbours(0)[params.threshold - 1 :].tolist()
+    others = [one for one in range(1, 60) if one not in gone]
+    gone += others[: params.clients - params.minimum_survivors - len(gone)]
+    with pytest.raises(TooFewClients, match="t neighbours") as caught:
+        cohort.run_stage(dict.fromkeys(gone, "share_keys"))
+    assert caught.value.have < caught.value.need == params.minimum_survivors
+    assert len(cohort.server.waiting_for) == params.clients - params.minimum_survivors
+
+
+def test_inputs_stop_where_a_neighbourhood_has_fewer_than_t_survivors():
+    params = sparse()
+    cohort = at_masked(params, stages=2)
+    *gone, last = cohort.server._state.graph.neighbours(0)[params.threshold - 1 :].tolist()
+    with pytest.raises(TooFewClients, match="holders") as caught:
+        cohort.run_stage(dict.fromkeys([*gone, last], "masked_input"))
+    assert (caught.value.have, caught.value.need) == (params.threshold - 1, params.threshold)
+    cohort.server.receive(last, cohort.answer(last, cohort.server.requests()[last]))
+    cohort.server.advance()
+
+
+def test_clients_whose_neighbourhood_is_gone_count_as_dropped_before_anybody_masks_with_them():
+    params = sparse()
     cohort = at_masked(params, stages=1)
     graph = cohort.server._state.graph
     lonely = 0

@@ -15,6 +15,7 @@ import secagg
 from cohort import Cohort, identities, plan
 from secagg import (
     ClientSession,
+    DecodeError,
     Directory,
     FixedPoint,
     Identity,
@@ -29,6 +30,7 @@ from secagg.graph_parameters import Cohort as Counts
 from secagg.graph_parameters import is_uncuttable, smallest_uncuttable_graph
 from secagg.pairwise.messages import FORMATS
 from secagg.pairwise.transitions import MALICIOUS_STAGES
+from secagg.wire import Header
 
 FORMAT = FORMATS["malicious-server"]
 EXACT = FixedPoint(clip=127.5, bits=8)
@@ -222,6 +224,15 @@ def test_directories_refuse_what_is_no_identity():
             Identity(key=bad[0], directory=bad[1])
     with pytest.raises(InputError, match="share a key"):
         Directory({0: key, 1: key})
+
+
+def test_directories_vouch_for_nobody_whom_they_do_not_hold():
+    identity = identities(range(2))[0]
+    header, statement = Header(kind=1, sender=7, session=bytes(32)), bytes(104)
+    with pytest.raises(DecodeError, match="sender is not in the directory"):
+        identity.directory.check(7, header, b"", identity.sign(header, b""))
+    with pytest.raises(DecodeError, match="dealer is not in the directory"):
+        identity.directory.check_commitments(7, statement, identity.sign_commitments(statement))
 
 
 def test_directories_are_bound_by_order_free_digests():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from cohort import Cohort, plan
 from secagg import FixedPoint, InputError, LocalProtocolError, PeerFault, StaleMessage
+from secagg.encoding.ring import unpack_add
 from secagg.pairwise import uploads
 from secagg.session import server as session
 
@@ -63,6 +65,24 @@ def test_threads_do_not_change_a_sum(monkeypatch, threads, dimension, bits):
     assert cohort.server.receive_all(replies, threads=threads) == []
     cohort.server.advance()
     assert words_of(cohort) == one_by_one(dimension, encoding=encoding)
+
+
+@pytest.mark.parametrize(("threads", "processors", "ranges"), [(2, 9, 2), (7, 7, 7), (7, 3, 3), (7, None, 1)], ids=str)
+def test_threads_take_ranges_of_one_size_and_no_more_of_them_than_processors(monkeypatch, threads, processors, ranges):
+    monkeypatch.setattr(uploads, "_THREADING_BYTES", 0)
+    monkeypatch.setattr(uploads.os, "cpu_count", lambda: processors)
+    sizes = []
+
+    def sized(packed: np.ndarray, part: np.ndarray, bits: int) -> None:
+        sizes.append(len(part))
+        unpack_add(packed, part, bits)
+
+    monkeypatch.setattr(uploads, "unpack_add", sized)
+    cohort, replies = at_inputs(1000)
+    cohort.server.receive_all(replies[:1], threads=threads)
+    assert len(sizes) == ranges
+    assert sum(sizes) == 1001
+    assert max(sizes) < 1001 / ranges + uploads._RANGE_WORDS
 
 
 def test_inputs_beyond_what_is_held_are_added_meanwhile(monkeypatch):
@@ -163,15 +183,20 @@ def test_an_iterator_that_fails_keeps_what_it_gave():
     assert words_of(cohort) == one_by_one()
 
 
-def test_an_addition_that_breaks_off_leaves_no_sum(monkeypatch):
-    cohort, replies = at_inputs()
+@pytest.mark.parametrize("where", ["the caller's thread", "another"])
+def test_an_addition_that_breaks_off_leaves_no_sum(monkeypatch, where):
+    cohort, replies = at_inputs(1000)
+    monkeypatch.setattr(uploads, "_THREADING_BYTES", 0)
+    monkeypatch.setattr(uploads.os, "cpu_count", lambda: 2)
 
-    def breaks_off(*_: object) -> None:
-        raise MemoryError
+    def breaks_off(*arguments: object) -> None:
+        if (threading.current_thread() is threading.main_thread()) == (where == "the caller's thread"):
+            raise MemoryError
+        unpack_add(*arguments)
 
     monkeypatch.setattr(uploads, "unpack_add", breaks_off)
     with pytest.raises(MemoryError):
-        cohort.server.receive_all(replies)
+        cohort.server.receive_all(replies, threads=2)
     assert cohort.server.stage is None
     with pytest.raises(LocalProtocolError, match="aborted"):
         cohort.server.advance()

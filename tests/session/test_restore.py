@@ -171,6 +171,8 @@ def test_a_release_is_kept_as_bytes():
     release = cohort.clients[0].release
     assert release.survivors == (0, 1, 2, 4, 5, 6, 7)
     assert Release.decode(release.encode()) == release
+    nobodys = Release(context=release.context, survivors=())
+    assert Release.decode(nobodys.encode()) == nobodys
     restored = ClientSession.restore(cohort.clients[0].save())
     assert restored.release == release
     for bad in (b"", release.encode()[:-1], release.encode() + release.encode()[-8:], bytes(31), None):
