@@ -213,7 +213,7 @@ def test_03_split_view_signatures_that_are_too_few_false_or_of_others_release_no
 
 
 def test_03_split_view_a_quorum_of_signatures_is_all_that_a_client_checks():
-    """The first Q - 1 of others decide, as SPEC has it: what follows is neither needed nor looked at."""
+    """Attack: relay one false signature of many. Defence: the first Q - 1 of others decide, and no later one."""
     cohort = cohort_at("check_consistency", parameters("malicious-server"))
     replies = {one: cohort.answer(one, cohort.server.requests()[one]) for one in range(7)}
     last = cohort.params.quorum - 1  # of client 0, whose own signature is none of them
