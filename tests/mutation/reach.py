@@ -60,6 +60,10 @@ class Reach:
             reach.seconds[test], reach.lines[test] = seconds, set(lines)
         return reach
 
+    def unused_seconds(self, tests: list[list[str]]) -> float:
+        """Return how long all tests but these took."""
+        return sum(self.seconds.values()) - sum(self.seconds[test] for file in tests for test in file)
+
     def tests(self, line: int) -> list[list[str]] | None:
         """Return the tests that run the function around a line, by file, or None where the line is no function's.
 

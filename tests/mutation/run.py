@@ -60,7 +60,6 @@ def run(path: str, tests: list[list[str]], scope: str, jobs: int) -> Score:
     """Run every mutant of a module, ``jobs`` at a time."""
     began, score = time.monotonic(), Score()
     took, reach = baseline(path, tests)
-    limit = 10 + 5 * took
     waiting = (mutant for mutant in mutants_of(ROOT, path) if scope in mutant.change.scope)
     running: list[tuple[Mutant, object]] = []
     exhausted = False
@@ -72,7 +71,9 @@ def run(path: str, tests: list[list[str]], scope: str, jobs: int) -> Score:
                 break
             score.made[mutant.change] += 1
             chosen = reach.tests(mutant.line)
-            running.append((mutant, start(ROOT, path, mutant.source, tests if chosen is None else chosen, limit)))
+            expected = took if chosen is None else took - reach.unused_seconds(chosen)
+            child = start(ROOT, path, mutant.source, tests if chosen is None else chosen, 10 + 5 * expected)
+            running.append((mutant, child))
         still = []
         for mutant, child in running:
             outcome = poll(child)
