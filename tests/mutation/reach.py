@@ -34,14 +34,14 @@ class Recorder:
         self._seconds[report.nodeid] += report.duration
 
     def write(self, to: Path) -> None:
-        """Write ``{test: [seconds, [line, ...]]}``."""
+        """Write ``{test: [seconds, [line, ...]]}``; what ran outside of tests stands under the name of none."""
         self._coverage.stop()
         contexts = self._coverage.get_data().contexts_by_lineno(self._file)
-        lines: dict[str, list[int]] = {test: [] for test in self._seconds}
+        lines: dict[str, list[int]] = {test: [] for test in ("", *self._seconds)}
         for line, tests in contexts.items():
             for test in tests:
                 lines.get(test, []).append(line)
-        to.write_text(json.dumps({test: [self._seconds[test], lines[test]] for test in lines}))
+        to.write_text(json.dumps({test: [self._seconds.get(test, 0.0), lines[test]] for test in lines}))
 
 
 @dataclass(slots=True)
@@ -65,18 +65,20 @@ class Reach:
         return sum(self.seconds.values()) - sum(self.seconds[test] for file in tests for test in file)
 
     def tests(self, line: int) -> list[list[str]] | None:
-        """Return the tests that run the function around a line, by file, or None where the line is no function's.
+        """Return the tests that run the function around a line, by file, or None where every test may notice.
 
-        What stands outside of a function's body runs when the module is loaded: every test may notice.
+        That is so of what stands outside of a function's body, and of functions that run while modules are loaded.
         """
         around = [(first, last) for first, last in self.functions if first <= line <= last]
         if not around:
             return None
         first, last = max(around)  # the innermost
         body = set(range(first, last + 1))
+        if self.lines[""] & body:
+            return None
         files: dict[str, list[str]] = defaultdict(list)
         for test, lines in self.lines.items():
-            if lines & body:
+            if test and lines & body:
                 files[test.split("::")[0]].append(test)
         chosen = [sorted(tests, key=self.seconds.__getitem__) for tests in files.values()]
         return sorted(chosen, key=lambda tests: self.seconds[tests[0]])
