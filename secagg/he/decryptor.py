@@ -167,8 +167,8 @@ class DecryptorSession(Single):
         if self._request:
             return self._again(asked)
         collection = self._collection
-        self._check_same(wanted)
         collection.check_enough()
+        self._check_same(wanted)
         self._key.check_usable()
         self._request = asked
         values = self._key.release(collection.running.residues, collection.count, collection.session_id, wanted.digest)

@@ -41,9 +41,7 @@ class Federation:
         self.directory = self.identities[0].directory
         self.decryptor: DecryptorSession | None = None
         if params.key_holder == "decryptor":
-            self.decryptor = DecryptorSession(
-                params, self.key, self.directory, signing_key=DECRYPTOR, context=context
-            )
+            self.decryptor = DecryptorSession(params, self.key, self.directory, signing_key=DECRYPTOR, context=context)
             self.server = HEServerSession(
                 params,
                 self.directory,
