@@ -8,6 +8,7 @@ Residues stand prime by prime; for each prime, ciphertext by ciphertext, polynom
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -60,7 +61,10 @@ class RunningSum:
 
     Args:
         params: what the ciphertexts are of.
-        residues: where to go on from, uint64[C, 2, primes, N]; zero if None.
+        residues: where to go on from, as a vector; zero if None.
+
+    Raises:
+        DecodeError: that is of another length, or not reduced.
     """
 
     __slots__ = ("_params", "_primes", "residues")
@@ -68,11 +72,16 @@ class RunningSum:
     def __init__(self, params: HEParams, residues: Residues | None = None) -> None:
         primes = params.chain.data_primes
         shape = (params.ciphertexts, 2, len(primes), params.chain.degree)
-        if residues is not None and (residues.shape != shape or residues.dtype != np.uint64):
-            raise DecodeError("a running sum is of other parameters")
         self._params = params
         self._primes = np.array(primes, dtype=np.uint64)[:, None]
-        self.residues = np.zeros(shape, dtype=np.uint64) if residues is None else residues
+        if residues is None:
+            self.residues = np.zeros(shape, dtype=np.uint64)
+            return
+        if residues.size != math.prod(shape) or residues.dtype != np.uint64:
+            raise DecodeError("a running sum is of other parameters")
+        self.residues = residues.reshape(shape)
+        if (self.residues >= self._primes).any():
+            raise DecodeError("a running sum is not reduced modulo its primes")
 
     def decode(self, body: memoryview) -> Residues:
         """Return an upload's residues, checked; see ``unpack_residues``."""

@@ -190,7 +190,7 @@ class DecryptorSession(Single):
             request=self._request,
             reply=self._reply,
             members=collection.members,
-            residues=collection.running.residues,
+            residues=collection.running.residues.reshape(-1),
         )
         return snapshot.save(state, known=_KNOWN, purpose=_PURPOSE, seal_key=seal_key, randomness=randomness)
 

@@ -43,6 +43,7 @@ class PublicKey:
     params: HEParams
     packed: bytes
     key_id: bytes = field(init=False)
+    _encryptor: list[Encryptor] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key_id", key_identifier(self.params, self.packed))
@@ -81,10 +82,12 @@ class PublicKey:
         return key
 
     def encryptor(self) -> Encryptor:
-        """Return what encrypts under this key."""
-        chain = self.params.chain
-        residues = unpack_residues(memoryview(self.packed), chain.primes, 1, chain.degree)
-        return Encryptor(self.params.scheme, residues[0])
+        """Return what encrypts under this key; made at the first call, since its tables take longer than encrypting."""
+        if not self._encryptor:
+            chain = self.params.chain
+            residues = unpack_residues(memoryview(self.packed), chain.primes, 1, chain.degree)
+            self._encryptor.append(Encryptor(self.params.scheme, residues[0]))
+        return self._encryptor[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -60,7 +60,9 @@ def read_ciphertext(blob: bytes, primes: int, degree: int) -> tuple[Form, NDArra
         raise SelfTestError("this TenSEAL writes ciphertexts in a form that is not known here")
     residues = np.frombuffer(members, "<u8", words, inner + _HEADER.size + _COUNT.size)
     form = Form(version=version, parms_id=parms_id, ntt=ntt, scale=scale, correction=correction)
-    return form, residues.astype(np.uint64, copy=False).reshape(2, primes, degree)
+    return form, residues.astype(np.uint64).reshape(
+        2, primes, degree
+    )  # a copy: bytes are neither aligned nor writeable
 
 
 def write_ciphertext(form: Form, residues: NDArray[np.uint64]) -> bytes:

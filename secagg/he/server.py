@@ -261,7 +261,7 @@ class HEServerSession(Single):
             session=collection.session_id,
             phase="closed" if self._phase == "done" else self._phase,
             members=collection.members,
-            residues=collection.running.residues,
+            residues=collection.running.residues.reshape(-1),
         )
         return snapshot.save(state, known=_KNOWN, purpose=_PURPOSE, seal_key=seal_key, randomness=randomness)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from secagg.he.params import HEParams
 from secagg.picture import INK, STYLE, check_suffix
 from secagg.training.console import STAGE_NAMES
 from secagg.training.report import Outcome
@@ -50,9 +51,12 @@ def save(outcome: Outcome, path: Path) -> None:
 
 def _draw(figure: Figure, outcome: Outcome) -> None:
     params, schema = outcome.plan.training, outcome.federation.schema
+    if isinstance(params, HEParams):
+        how = f"key held by the {params.key_holder}, {params.chain.degree}/{params.chain.total_bits} bits"
+    else:
+        how = f"{params.threat}, {params.graph} graph, k = {params.neighbours}, t = {params.threshold}"
     figure.suptitle(
-        f"{schema.name}: {params.clients} clients, {len(outcome.secure)} rounds, {params.protocol} "
-        f"({params.threat}, {params.graph} graph, k = {params.neighbours}, t = {params.threshold})",
+        f"{schema.name}: {params.clients} clients, {len(outcome.secure)} rounds, {params.protocol} ({how})",
         fontsize=13,
         fontweight="bold",
         color=INK,
