@@ -1,0 +1,162 @@
+"""The aggregator: never a secret key, never TenSEAL, one running sum."""
+
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+from federation import CONTEXT, DECRYPTOR, Federation, plan, vectors_of
+
+import secagg
+from secagg.he.ciphertexts import RunningSum, pack_residues, unpack_residues
+from secagg.he.messages import Kind
+from secagg.wire import HEADER_BYTES, Header
+
+AGGREGATOR = """
+import json, sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("tenseal", "_tenseal_cpp", "zstandard"):
+            raise ImportError(f"{name} is not for the aggregator")
+
+sys.meta_path.insert(0, Blocked())
+import gc, secagg
+said = json.load(sys.stdin)
+unhex = bytes.fromhex
+params = secagg.HEParams.decode(unhex(said["params"]))
+directory = secagg.Directory({int(one): unhex(key) for one, key in said["directory"].items()})
+keys = {"key_id": unhex(said["key_id"])}
+if params.key_holder == "decryptor":
+    keys = {"opening": unhex(said["opening"]), "decryptor": unhex(said["decryptor"])}
+server = secagg.HEServerSession(params, directory, context=unhex(said["context"]), **keys)
+print(next(iter(server.requests().values())).hex(), flush=True)
+for line in sys.stdin:
+    one, upload = json.loads(line)
+    server.receive(one, unhex(upload))
+sums = server.advance()
+answer = server.release_request if params.key_holder == "decryptor" else next(iter(sums.values()))
+holders = [type(one).__name__ for one in gc.get_objects() if type(one).__name__ in ("DecryptionKey", "Decryptor")]
+loaded = [name for name in sys.modules if "tenseal" in name]
+print(json.dumps({"answer": answer.hex(), "holders": holders, "loaded": loaded}), flush=True)
+"""
+
+
+@pytest.mark.parametrize("key_holder", ["decryptor", "clients"])
+def test_the_aggregators_process_never_holds_a_secret_key_nor_loads_tenseal(key_holder):
+    params = plan(3, 9, key_holder=key_holder)
+    federation = Federation(params)
+    said = {
+        "params": params.encode().hex(),
+        "directory": {one: key.hex() for one, key in federation.directory.items()},
+        "key_id": federation.key.public.key_id.hex(),
+        "context": CONTEXT.hex(),
+    }
+    if federation.decryptor is not None:
+        said |= {"opening": federation.decryptor.opening.hex(), "decryptor": DECRYPTOR.public.hex()}
+    process = subprocess.Popen(
+        [sys.executable, "-c", AGGREGATOR.replace("json.load(sys.stdin)", "json.loads(sys.stdin.readline())")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    process.stdin.write(json.dumps(said) + "\n")
+    process.stdin.flush()
+    opening = bytes.fromhex(process.stdout.readline())
+    vectors = vectors_of(params)
+    for one, vector in enumerate(vectors):
+        federation.clients[one].receive(opening)
+        upload = federation.clients[one].submit(vector).payload
+        process.stdin.write(json.dumps([one, upload.hex()]) + "\n")
+        if federation.decryptor is not None:
+            federation.decryptor.receive(one, upload)
+    process.stdin.close()
+    told = json.loads(process.stdout.readline())
+    assert process.wait(60) == 0
+    process.stdout.close()
+    assert told["holders"] == told["loaded"] == []
+    if federation.decryptor is not None:
+        assert federation.decryptor.release(bytes.fromhex(told["answer"]))
+    else:
+        federation.clients[0].receive(bytes.fromhex(told["answer"]))
+        assert np.abs(federation.clients[0].result.mean - vectors.mean(axis=0)).max() < params.encoding.step
+
+
+def test_what_travels_to_the_aggregator_holds_no_secret():
+    """Its whole state, saved in the clear, next to every word of the secret key as TenSEAL has it."""
+    params = plan(2, 3)
+    federation = Federation(params)
+    federation.collect(np.zeros((2, 3)))
+    saved = federation.server.save()
+    secret = federation.key._decryptor.secret_bytes()
+    windows = {secret[at : at + 16] for at in range(0, len(secret) - 16, 16)}
+    assert not any(saved[at : at + 16] in windows for at in range(len(saved) - 16))
+    reachable, todo = set(), [federation.server]
+    while todo:
+        one = todo.pop()
+        if id(one) not in reachable and not isinstance(one, type):
+            reachable.add(id(one))
+            assert not isinstance(one, secagg.DecryptionKey)
+            todo += [each for each in gc.get_referents(one) if not callable(each) and not hasattr(each, "__file__")]
+
+
+def test_residues_travel_in_the_bits_of_their_primes():
+    params = plan(100, 5000)
+    assert len(params.chain.data_primes) > 1
+    primes, degree = params.chain.data_primes, params.chain.degree
+    rng = np.random.default_rng(1)
+    residues = np.stack([rng.integers(0, prime, (params.ciphertexts, 2, degree)) for prime in primes], axis=2)
+    residues = residues.astype(np.uint64)
+    packed = pack_residues(residues, primes)
+    assert len(packed) == params.ciphertext_bytes
+    first = sum(
+        int(word) << (primes[0].bit_length() * place) for place, word in enumerate(residues[:, :, 0].reshape(-1))
+    )
+    assert packed[: len(packed) // 2] == first.to_bytes(len(packed) // 2, "little")
+    assert (unpack_residues(memoryview(packed), primes, params.ciphertexts, degree) == residues).all()
+
+
+def test_sums_are_those_of_whole_numbers_modulo_each_prime():
+    params = plan(2, 5)
+    primes = np.array(params.chain.data_primes, dtype=np.uint64)[:, None]
+    running, rng = RunningSum(params), np.random.default_rng(1)
+    expected = np.zeros(running.residues.shape, dtype=object)
+    for _ in range(5):
+        fresh = np.broadcast_to(primes - np.uint64(1), running.residues.shape).copy()
+        fresh -= rng.integers(0, 3, fresh.shape, dtype=np.uint64)
+        expected = (expected + fresh.astype(object)) % primes.astype(object)
+        running.add(fresh)
+        assert (running.residues == expected).all()
+    with pytest.raises(secagg.DecodeError, match="other parameters"):
+        RunningSum(params, running.residues.reshape(-1)[1:])
+    with pytest.raises(secagg.DecodeError, match="not reduced"):
+        RunningSum(params, np.full(running.residues.size, 1 << 60, dtype=np.uint64))
+
+
+def peak_of(federation: Federation, upload: bytes, clients: int) -> int:
+    """Peak of traced memory, over what there was before, while so many clients send the same ciphertexts."""
+    body = upload[HEADER_BYTES:-64]
+    tracemalloc.start()
+    try:
+        for one in range(clients):
+            header = Header(kind=Kind.UPLOAD, sender=one, session=federation.server.session_id)
+            federation.server.receive(one, header.encode() + body + federation.identities[one].sign(header, body))
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_uploads():
+    params = plan(60, 20_000, encoding=secagg.FixedPoint(clip=1.0, bits=16))
+    peaks = []
+    for clients in (3, 60):
+        federation = Federation(params)
+        upload = federation.upload(0, np.zeros(params.dimension))
+        peaks.append(peak_of(federation, upload, clients))
+    assert peaks[1] < 1.1 * peaks[0]
+    assert peaks[0] < 8 * params.ciphertext_bytes
