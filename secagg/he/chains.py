@@ -68,6 +68,7 @@ class Chain:
 CHAINS: tuple[Chain, ...] = (
     Chain(degree=4096, data_bits=(48,), special_bits=56),
     Chain(degree=4096, data_bits=(58,), special_bits=47),
+    Chain(degree=4096, data_bits=(60,), special_bits=45),
     Chain(degree=4096, data_bits=(33, 33), special_bits=39),
     Chain(degree=4096, data_bits=(34, 34), special_bits=37),
     Chain(degree=4096, data_bits=(36, 36), special_bits=33),

@@ -180,5 +180,8 @@ def _fresh_context(scheme: Scheme) -> Any:
 def _vector(scheme: Scheme, context: Any, values: list[Any]) -> Any:
     import tenseal
 
-    make = tenseal.bfv_vector if scheme.exact else tenseal.ckks_vector
-    return make(context, values)
+    # The binding itself: the wrapper around it would copy the values twice more
+    native = tenseal._ts_cpp
+    if scheme.exact:
+        return native.BFVVector(context.data, values)
+    return native.CKKSVector(context.data, values, scheme.scale)

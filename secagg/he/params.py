@@ -226,7 +226,7 @@ class HEParams:
     @property
     def least_noise_budget(self) -> int:
         """Bits of noise budget that honest BFV uploads leave at least; less is refused."""
-        return noise.honest_budget(self.chain, self.plain_modulus, self.clients)
+        return noise.honest_budget(self.chain, self.plain_modulus, self.clients, self.ciphertexts)
 
     @property
     def flooding_deviation(self) -> float:
@@ -345,7 +345,7 @@ class HEParams:
                 f"{self.codes_per_slot} sums of {self.ring_bits} bits would wrap in a slot, which holds "
                 f"{MAX_PLAIN_BITS}: lower bits or max_weight (weights may be scaled down before the round)"
             )
-        if self.least_noise_budget < noise.BUDGET_MARGIN:
+        if self.least_noise_budget < 1:
             raise ParameterError(
                 f"the noise of {self.clients} uploads could spoil a slot of {packed} bits with a modulus of "
                 f"{self.chain.modulus.bit_length()}: lower bits, max_weight or clients"

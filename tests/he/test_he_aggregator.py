@@ -106,7 +106,7 @@ def test_what_travels_to_the_aggregator_holds_no_secret():
 
 
 def test_residues_travel_in_the_bits_of_their_primes():
-    params = plan(100, 5000)
+    params = plan(1000, 5000)
     assert len(params.chain.data_primes) > 1
     primes, degree = params.chain.data_primes, params.chain.degree
     rng = np.random.default_rng(1)

@@ -19,6 +19,8 @@ from secagg.he.chains import CHAINS, Chain
 from secagg.he.engine import Decryptor, Encryptor, Scheme
 
 ROUNDS = 20
+TWO_PRIMES = [chain for chain in CHAINS if len(chain.data_bits) > 1]
+"""What CKKS takes."""
 
 
 def doubled_real_part(slots: np.ndarray, chain: Chain, scale: float) -> list[int]:
@@ -84,7 +86,7 @@ def inverse(values: np.ndarray, degree: int, prime: int) -> np.ndarray:
 
 def test_raw_decryptions_give_the_secret_key_away():
     """The attack works: TenSEAL adds no noise, and a float64 decryption has every bit of the polynomial."""
-    chain = CHAINS[2]
+    chain = TWO_PRIMES[0]
     scheme = Scheme(chain=chain, plain_modulus=0, scale=2.0**40)
     decryptor = Decryptor(scheme)
     encryptor = Encryptor(scheme, decryptor.public_key())
@@ -169,7 +171,7 @@ def test_rounding_alone_is_less_than_the_flooding_so_it_hides_nothing_and_spoils
 
 
 def test_noise_is_of_the_sum_and_of_the_key_and_the_same_when_asked_again():
-    chain = CHAINS[3]
+    chain = TWO_PRIMES[1]
     zero = np.zeros((2, 2, 2, chain.degree), dtype=np.uint64)
     first = flooding.flood(zero, chain, 2.0**30, bytes(32), bytes(32), bytes(32))
     assert (first == flooding.flood(zero, chain, 2.0**30, bytes(32), bytes(32), bytes(32))).all()
@@ -197,7 +199,7 @@ def test_the_noise_is_gaussian_down_to_the_last_bit(deviation):
         assert np.abs(counts - len(low) / 16).max() < 6 * np.sqrt(len(low) / 16)
 
 
-@pytest.mark.parametrize("chain", CHAINS[2:], ids=lambda chain: f"{chain.degree}-{chain.data_bits}")
+@pytest.mark.parametrize("chain", TWO_PRIMES, ids=lambda chain: f"{chain.degree}-{chain.data_bits}")
 def test_noise_is_transformed_as_seal_transforms(chain):
     scheme = Scheme(chain=chain, plain_modulus=0, scale=2.0**50)
     decryptor = Decryptor(scheme)

@@ -75,8 +75,11 @@ def test_whatever_is_planned_fits_and_survives_encoding(clients, dimension, bits
         largest = clients * weight * encoding.largest_code
         slot = sum(largest << (place * params.ring_bits) for place in range(params.codes_per_slot))
         assert slot < params.plain_modulus
-        # Noise stays a factor of two below where decryption fails, whatever it is
-        assert 4 * params.plain_modulus * clients * noise.fresh_noise(chain) <= chain.modulus
+        # Noise stays a factor of two below where decryption fails
+        worst = noise.honest_noise(chain, clients, params.ciphertexts)
+        assert worst <= clients * noise.fresh_noise(chain)
+        assert 4 * params.plain_modulus * worst <= chain.modulus
+        assert params.least_noise_budget >= 1
     else:
         assert params.bits_left >= bits
         noisy = noise.tail(dimension + 1) * params.flooding_deviation + clients * noise.fresh_noise(chain)
