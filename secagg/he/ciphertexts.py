@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from secagg.encoding.ring import lane_dtype, pack, packed_bytes, unpack_add
 from secagg.errors import DecodeError
-from secagg.he.params import HEParams
+from secagg.he.chains import Chain
 
 Residues = NDArray[np.uint64]
 
@@ -60,19 +60,20 @@ class RunningSum:
     """The sum of ciphertexts so far, residue by residue; what was added is not kept.
 
     Args:
-        params: what the ciphertexts are of.
+        chain: their ring and moduli.
+        ciphertexts: C, how many an upload holds.
         residues: where to go on from, as a vector; zero if None.
 
     Raises:
         DecodeError: that is of another length, or not reduced.
     """
 
-    __slots__ = ("_params", "_primes", "residues")
+    __slots__ = ("_chain", "_primes", "residues")
 
-    def __init__(self, params: HEParams, residues: Residues | None = None) -> None:
-        primes = params.chain.data_primes
-        shape = (params.ciphertexts, 2, len(primes), params.chain.degree)
-        self._params = params
+    def __init__(self, chain: Chain, ciphertexts: int, residues: Residues | None = None) -> None:
+        primes = chain.data_primes
+        shape = (ciphertexts, 2, len(primes), chain.degree)
+        self._chain = chain
         self._primes = np.array(primes, dtype=np.uint64)[:, None]
         if residues is None:
             self.residues = np.zeros(shape, dtype=np.uint64)
@@ -85,8 +86,7 @@ class RunningSum:
 
     def decode(self, body: memoryview) -> Residues:
         """Return an upload's residues, checked; see ``unpack_residues``."""
-        chain = self._params.chain
-        return unpack_residues(body, chain.data_primes, self._params.ciphertexts, chain.degree)
+        return unpack_residues(body, self._chain.data_primes, len(self.residues), self._chain.degree)
 
     def add(self, residues: Residues) -> None:
         """Add what ``decode`` returned, which is used up."""
@@ -97,4 +97,4 @@ class RunningSum:
 
     def encode(self) -> bytes:
         """Return the sum's bytes."""
-        return pack_residues(self.residues, self._params.chain.data_primes)
+        return pack_residues(self.residues, self._chain.data_primes)

@@ -41,7 +41,7 @@ class Collection:
         self._ids = list(directory)
         self._positions = {client: position for position, client in enumerate(self._ids)}
         self.members = np.zeros(params.clients, dtype=np.bool_) if members is None else members
-        self.running = RunningSum(params) if running is None else running
+        self.running = RunningSum(params.chain, params.ciphertexts) if running is None else running
 
     @property
     def count(self) -> int:

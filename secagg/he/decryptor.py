@@ -218,7 +218,7 @@ class DecryptorSession(Single):
         if directory.digest() != state.directory:
             raise InputError("the saved session was built with another directory")
         session._context, session._opening = state.context, state.opening
-        running = RunningSum(state.params, state.residues)
+        running = RunningSum(state.params.chain, state.params.ciphertexts, state.residues)
         session._collection = Collection(state.params, directory, state.session, state.members, running)
         session._request, session._reply = state.request, state.reply
         return session

@@ -281,7 +281,7 @@ class HEServerSession(Single):
         session = cls.__new__(cls)
         session._params, session._directory, session._context = state.params, directory, state.context
         session._decryptor, session._opening = state.decryptor or None, state.opening
-        running = RunningSum(state.params, state.residues)
+        running = RunningSum(state.params.chain, state.params.ciphertexts, state.residues)
         session._collection = Collection(state.params, directory, state.session, state.members, running)
         session._phase, session._result, session._lock = state.phase, None, threading.Lock()
         return session

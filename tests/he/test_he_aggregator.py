@@ -124,7 +124,7 @@ def test_residues_travel_in_the_bits_of_their_primes():
 def test_sums_are_those_of_whole_numbers_modulo_each_prime():
     params = plan(2, 5)
     primes = np.array(params.chain.data_primes, dtype=np.uint64)[:, None]
-    running, rng = RunningSum(params), np.random.default_rng(1)
+    running, rng = RunningSum(params.chain, 1), np.random.default_rng(1)
     expected = np.zeros(running.residues.shape, dtype=object)
     for _ in range(5):
         fresh = np.broadcast_to(primes - np.uint64(1), running.residues.shape).copy()
@@ -133,9 +133,9 @@ def test_sums_are_those_of_whole_numbers_modulo_each_prime():
         running.add(fresh)
         assert (running.residues == expected).all()
     with pytest.raises(secagg.DecodeError, match="other parameters"):
-        RunningSum(params, running.residues.reshape(-1)[1:])
+        RunningSum(params.chain, 1, running.residues.reshape(-1)[1:])
     with pytest.raises(secagg.DecodeError, match="not reduced"):
-        RunningSum(params, np.full(running.residues.size, 1 << 60, dtype=np.uint64))
+        RunningSum(params.chain, 1, np.full(running.residues.size, 1 << 60, dtype=np.uint64))
 
 
 def peak_of(federation: Federation, upload: bytes, clients: int) -> int:
