@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -15,7 +15,7 @@ from secagg.he.chains import Chain
 from secagg.he.ciphertexts import pack_residues, unpack_residues
 from secagg.he.collection import checked_cohort, session_of
 from secagg.he.keys import DecryptionKey, PublicKey, check_signature
-from secagg.he.messages import STAGES, EncryptedSum, Kind, Opening, sum_digest
+from secagg.he.messages import STAGES, EncryptedSum, Kind, Opening, Release, sum_digest
 from secagg.he.params import HEParams
 from secagg.he.result import Sum, sum_of
 from secagg.he.slots import exact_slots, real_slots
@@ -35,13 +35,17 @@ _PURPOSE = b"client of a homomorphic sum"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _State:
-    """What a client has taken in and sent: the session, the request it answered, its upload, the sum it decrypted."""
+    """What a client has taken in and sent: the session, the request it answered, its upload.
+
+    Where it decrypts also the digest of the sum that it was sent, empty before, and what it released, None if nothing.
+    """
 
     session: bytes
     request: bytes
-    upload: bytes | None
-    clipped: float | None
-    summed: bytes
+    upload: bytes | None = None
+    clipped: float | None = None
+    summed: bytes = b""
+    released: bytes | None = None
 
 
 class HEClientSession(Single):
@@ -61,7 +65,7 @@ class HEClientSession(Single):
         identity: this client's signing key, and the directory of exactly the sum's clients.
         public_key: from ``PublicKey.open``, where a decryptor holds the key.
         decryptor: its pinned Ed25519 key (32 bytes), there.
-        key: the secret key, where the clients hold it.
+        key: the secret key, where the clients hold it: a copy for each (``DecryptionKey.save``), sent as secrets are.
         randomness: source of the rounding's key; TenSEAL draws encryption's from the operating system.
 
     Raises:
@@ -85,7 +89,6 @@ class HEClientSession(Single):
             raise InputError(f"context must be bytes, got {type(context).__name__}")
         self._context, self._randomness = context_digest(context), randomness
         self._state: _State | None = None
-        self._result: Sum | None = None
 
     def _setup(
         self,
@@ -146,9 +149,10 @@ class HEClientSession(Single):
         Raises:
             LocalProtocolError: this client has not decrypted one.
         """
-        if self._result is None:
+        if self._state is None or self._state.released is None:
             raise LocalProtocolError("this client has decrypted no sum")
-        return self._result
+        release = Release.decode(memoryview(self._state.released), self._params)
+        return sum_of(self._params, list(self._directory), release.members, release.values)
 
     @exclusive
     def receive(self, payload: Buffer) -> Reply | InputNeeded | None:
@@ -202,7 +206,7 @@ class HEClientSession(Single):
         header = Header(kind=Kind.UPLOAD, sender=self._client_id, session=state.session)
         body = pack_residues(residues, self._params.chain.data_primes)
         upload = header.encode() + body + self._identity.sign(header, body)
-        self._state = _State(session=state.session, request=state.request, upload=upload, clipped=clipped, summed=b"")
+        self._state = replace(state, upload=upload, clipped=clipped)
         return Reply(upload, STAGES[0])
 
     @exclusive
@@ -223,7 +227,7 @@ class HEClientSession(Single):
         key: DecryptionKey | None = None,
         randomness: Randomness = system_randomness,
     ) -> HEClientSession:
-        """Return the session that ``save`` wrote; a result that was decrypted is not kept.
+        """Return the session that ``save`` wrote.
 
         Raises:
             DecodeError: the bytes are damaged, of another version, or sealed under another key.
@@ -238,7 +242,7 @@ class HEClientSession(Single):
             raise DecodeError("a saved state's fields are not a client's")
         session = cls.__new__(cls)
         session._setup(params, checked_id(client_id), identity, public_key, decryptor, key)
-        session._context, session._state, session._randomness, session._result = context, state, randomness, None
+        session._context, session._state, session._randomness = context, state, randomness
         return session
 
     def _open(self, header: Header, body: memoryview) -> Reply | InputNeeded:
@@ -259,7 +263,7 @@ class HEClientSession(Single):
         session = session_of(self._params, self._context, opening, self._directory, self._decryptor)
         if header.session != session:
             raise DecodeError("it is of another session: parameters, context, directory or decryptor differ")
-        self._state = _State(session=session, request=request, upload=None, clipped=None, summed=b"")
+        self._state = _State(session=session, request=request)
         return InputNeeded(self._params.clients)
 
     def _decrypt(self, key: DecryptionKey, header: Header, body: memoryview) -> None:
@@ -270,19 +274,23 @@ class HEClientSession(Single):
         if state.summed:
             if request != state.summed:
                 raise ServerFault("a second, different sum after one was decrypted")
+            if state.released is None:
+                raise LocalProtocolError("this sum was refused, and stays refused")
             return
         message = EncryptedSum.decode(body, params)
         survivors = int(message.members.sum())
         if survivors < params.minimum_survivors:
             raise TooFewClients(survivors, params.minimum_survivors, "too few uploads for a sum")
+        if not message.members[list(self._directory).index(self._client_id)]:
+            raise DecodeError("it leaves this client's upload out")
         chain = params.chain
         residues = unpack_residues(memoryview(message.ciphertexts), chain.data_primes, params.ciphertexts, chain.degree)
         summed = sum_digest(state.session, message.members, message.ciphertexts)
-        self._state = _State(
-            session=state.session, request=state.request, upload=state.upload, clipped=state.clipped, summed=request
-        )
+        key.check_usable()
+        self._state = replace(state, summed=request)
         values = key.release(residues, survivors, state.session, summed)
-        self._result = sum_of(params, list(self._directory), message.members, values)
+        released = Release(members=message.members, values=values).encode(params)
+        self._state = replace(state, summed=request, released=released)
 
 
 _KNOWN = {kind.__name__: kind for kind in (_State, HEParams, FixedPoint, Chain)}

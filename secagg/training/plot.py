@@ -25,6 +25,8 @@ _STAGE_COLOURS = {
     "masked_input": "#E69F00",
     "check_consistency": "#009E73",
     "unmask": "#CC79A7",
+    "encrypted_input": "#E69F00",
+    "release": "#CC79A7",
 }
 _SECURE, _PLAIN = "#0072B2", "#D55E00"
 
@@ -137,7 +139,7 @@ def _seconds(axes: Axes, outcome: Outcome) -> None:
 
 def _legend_above(axes: Axes, handles: list[Patch] | None = None) -> None:
     place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.0, 0.985), "borderaxespad": 0.0}
-    compact: dict[str, Any] = {"ncols": len(_STAGE_COLOURS), "handlelength": 1.0, "columnspacing": 1.0}
+    compact: dict[str, Any] = {"ncols": 5, "handlelength": 1.0, "columnspacing": 1.0}
     axes.legend(**({"handles": handles} if handles else {}), **place, **compact, handletextpad=0.4)
 
 

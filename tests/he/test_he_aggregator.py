@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,3 +161,42 @@ def test_memory_does_not_grow_with_uploads():
         peaks.append(peak_of(federation, upload, clients))
     assert peaks[1] < 1.1 * peaks[0]
     assert peaks[0] < 8 * params.ciphertext_bytes
+
+
+def test_one_module_alone_loads_tenseal_and_one_zstandard():
+    root = Path(secagg.__file__).parent
+    for package, home in (("tenseal", "he/engine.py"), ("zstandard", "he/seal_format.py")):
+        found = [path for path in root.rglob("*.py") if f"import {package}" in path.read_text(encoding="utf-8")]
+        assert [path.relative_to(root).as_posix() for path in found] == [home]
+
+
+def test_tenseal_reads_nothing_but_what_was_written_here_from_checked_residues(monkeypatch):
+    """Uploads of every kind that passes the check; all that TenSEAL is given has one length and one beginning."""
+    import tenseal
+
+    given = []
+    load = tenseal.bfv_vector_from
+    monkeypatch.setattr(
+        tenseal, "bfv_vector_from", lambda context, message: given.append(message) or load(context, message)
+    )
+    params = plan(2, 3)
+    beginnings = set()
+    for seed in range(5):
+        federation = Federation(params)
+        rng = np.random.default_rng(seed)
+        shape = (1, 2, len(params.chain.data_primes), params.chain.degree)
+        for one in range(2):
+            body = pack_residues(
+                rng.integers(0, min(params.chain.data_primes), shape, np.uint64), params.chain.data_primes
+            )
+            header = Header(kind=Kind.UPLOAD, sender=one, session=federation.server.session_id)
+            federation.send(one, header.encode() + body + federation.identities[one].sign(header, body))
+        federation.server.advance()
+        with pytest.raises(secagg.InconsistentSum):
+            federation.decryptor.release(federation.server.release_request)
+        words = federation.decryptor._collection.running.residues.astype("<u8").tobytes()
+        for message in given:
+            assert message.count(words) == 1
+            beginnings.add(message.replace(words, b""))
+        given.clear()
+    assert len(beginnings) == 1

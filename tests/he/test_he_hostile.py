@@ -213,6 +213,9 @@ def test_where_clients_hold_the_key_each_decrypts_one_sum_of_enough_uploads():
     few[HEADER_BYTES] = 0b0001
     with pytest.raises(secagg.TooFewClients):
         federation.clients[0].receive(bytes(few))
+    few[HEADER_BYTES] = 0b1110
+    with pytest.raises(secagg.ServerFault, match="leaves this client's upload out"):
+        federation.clients[0].receive(bytes(few))
     federation.clients[0].receive(sums[0])
     few[HEADER_BYTES] = 0b0111
     with pytest.raises(secagg.ServerFault, match="second, different sum"):
@@ -221,3 +224,22 @@ def test_where_clients_hold_the_key_each_decrypts_one_sum_of_enough_uploads():
     assert federation.key.released == 1
     with pytest.raises(secagg.LocalProtocolError):
         _ = federation.server.release_request
+
+
+def test_a_sum_that_a_client_refused_stays_refused():
+    params = plan(3, 5, encoding=SMALL, key_holder="clients")
+    stranger = Federation(params, key=secagg.DecryptionKey.generate(params))
+    federation = Federation(params)
+    federation.collect(np.zeros((3, 5)), absent=[1])
+    federation.send(1, signed(federation, 1, body_of(stranger.upload(1, np.zeros(5)))))
+    sums = federation.server.advance()
+    with pytest.raises(secagg.InconsistentSum):
+        federation.clients[0].receive(sums[0])
+    with pytest.raises(secagg.LocalProtocolError, match="stays refused"):
+        federation.clients[0].receive(sums[0])
+    with pytest.raises(secagg.LocalProtocolError, match="decrypted no sum"):
+        _ = federation.clients[0].result
+    # Others with the same key object find it retired before they touch anything
+    with pytest.raises(secagg.LocalProtocolError, match="retired"):
+        federation.clients[2].receive(sums[2])
+    assert federation.clients[2].stage == "release"

@@ -173,6 +173,8 @@ def test_every_party_may_be_saved_and_restored_anywhere(protocol, key_holder):
     assert federation.server.requests() == sums
     if key_holder == "clients":
         federation.clients[0].receive(sums[0])
+        restart()
+        assert federation.clients[0].receive(sums[0]) is None
         found = federation.clients[0].result
     else:
         asked = federation.server.release_request
