@@ -10,6 +10,8 @@ turns; shown are medians. Memory is traced: what the aggregator's session holds 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import statistics
 import time
@@ -90,7 +92,8 @@ class NVFlare:
 
     def encrypt(self, vector: np.ndarray) -> bytes:
         """Return a client's upload."""
-        return bytes(tenseal.ckks_vector(self.context, vector).serialize())
+        with contextlib.redirect_stdout(io.StringIO()):  # it warns of every vector that takes several ciphertexts
+            return bytes(tenseal.ckks_vector(self.context, vector).serialize())
 
     def add(self, upload: bytes) -> None:
         """Parse an upload and add it, as the aggregator does."""

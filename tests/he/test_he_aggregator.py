@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from federation import CONTEXT, DECRYPTOR, Federation, plan, vectors_of
 
 import secagg
+from federation import CONTEXT, DECRYPTOR, Federation, plan, vectors_of
 from secagg.he.ciphertexts import RunningSum, pack_residues, unpack_residues
 from secagg.he.messages import Kind
 from secagg.wire import HEADER_BYTES, Header

@@ -11,9 +11,9 @@ import dataclasses
 
 import numpy as np
 import pytest
-from federation import Federation, plan
 
 import secagg
+from federation import Federation, plan
 from secagg.he import flooding, keys, noise
 from secagg.he.chains import CHAINS, Chain
 from secagg.he.engine import Decryptor, Encryptor, Scheme

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from federation import DECRYPTOR, Federation, plan, vectors_of
 
 import secagg
+from federation import DECRYPTOR, Federation, plan, vectors_of
 from secagg.he.messages import Kind, ReleaseRequest
 from secagg.wire import HEADER_BYTES, SERVER, Header
 

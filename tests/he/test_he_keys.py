@@ -7,14 +7,14 @@ import pickle
 
 import numpy as np
 import pytest
-from federation import DECRYPTOR, Federation, key_pair, plan, vectors_of
-from test_he_hostile import signed
 
 import secagg
+from federation import DECRYPTOR, Federation, key_pair, plan, vectors_of
 from secagg.he import noise
 from secagg.he.chains import CHAINS, batching_prime
 from secagg.he.ciphertexts import pack_residues
 from secagg.he.engine import Decryptor, Encryptor, Scheme
+from test_he_hostile import signed
 
 
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: f"{chain.degree}-{chain.data_bits}")

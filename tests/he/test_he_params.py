@@ -6,11 +6,11 @@ import dataclasses
 import math
 
 import pytest
-from federation import plan
 from hypothesis import given
 from hypothesis import strategies as st
 
 import secagg
+from federation import plan
 from secagg.errors import DecodeError, ParameterError
 from secagg.he import noise
 from secagg.he.chains import CHAINS, batching_prime, estimated_security, is_prime

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from federation import CONTEXT, Federation, plan, vectors_of
 
 import secagg
 from cohort import plan as pairwise_plan
+from federation import CONTEXT, Federation, plan, vectors_of
 
 EXACT = secagg.FixedPoint(clip=127.5, bits=8)
 """Codes 0 to 255 for -127.5 to 127.5, in steps of one: rounding changes nothing."""

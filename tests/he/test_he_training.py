@@ -7,9 +7,9 @@ import json
 
 import numpy as np
 import pytest
-from federation import plan, vectors_of
 
 import secagg
+from federation import plan, vectors_of
 from secagg.he import client as he_client
 from secagg.pairwise import client as pairwise_client
 from secagg.training import driver
