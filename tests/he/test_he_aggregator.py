@@ -15,7 +15,7 @@ import pytest
 import secagg
 from federation import CONTEXT, DECRYPTOR, Federation, plan, vectors_of
 from secagg.he.ciphertexts import RunningSum, pack_residues, unpack_residues
-from secagg.he.messages import Kind
+from secagg.he.messages import Kind, Opening, session_identifier
 from secagg.wire import HEADER_BYTES, Header
 
 AGGREGATOR = """
@@ -120,6 +120,30 @@ def test_residues_travel_in_the_bits_of_their_primes():
     )
     assert packed[: len(packed) // 2] == first.to_bytes(len(packed) // 2, "little")
     assert (unpack_residues(memoryview(packed), primes, params.ciphertexts, degree) == residues).all()
+
+
+def test_the_largest_residue_is_one_below_its_prime():
+    params = plan(2, 3)
+    primes, degree = params.chain.data_primes, params.chain.degree
+    for last, taken in ((primes[0] - 1, True), (primes[0], False)):
+        residues = np.ones((1, 2, len(primes), degree), dtype=np.uint64)
+        residues[0, 1, 0, -1] = last
+        packed = memoryview(pack_residues(residues, primes))
+        if taken:
+            assert (unpack_residues(packed, primes, 1, degree) == residues).all()
+        else:
+            with pytest.raises(secagg.DecodeError, match="not reduced"):
+                unpack_residues(packed, primes, 1, degree)
+
+
+def test_a_session_is_of_its_parameters_context_key_nonce_cohort_and_decryptor():
+    def identify(params=3, context=b"c", nonce=b"n", key=b"k", directory=b"d", decryptor=b"e") -> bytes:
+        opening = Opening(nonce=nonce * 32, key_id=key * 32)
+        return session_identifier(plan(params, 1), context * 32, opening, directory * 32, decryptor * 32)
+
+    others = [{"params": 4}, *({name: b"x"} for name in ("context", "nonce", "key", "directory", "decryptor"))]
+    assert len({identify(), *(identify(**other) for other in others)}) == 1 + len(others)
+    assert identify(decryptor=b"") != identify()
 
 
 def test_sums_are_those_of_whole_numbers_modulo_each_prime():
