@@ -26,6 +26,12 @@ if TYPE_CHECKING:
         StaleMessage,
         TooFewClients,
     )
+    from secagg.he.client import HEClientSession
+    from secagg.he.decryptor import DecryptorSession
+    from secagg.he.keys import DecryptionKey, PublicKey
+    from secagg.he.params import HEParams
+    from secagg.he.result import ApproximateSum, ExactSum
+    from secagg.he.server import HEServerSession
     from secagg.identity import Directory, Identity
     from secagg.pairwise.client_states import Release
     from secagg.pairwise.evidence import ContradictoryDealer, ForgedRelease, Transcript, decode_evidence
@@ -51,6 +57,12 @@ _HOMES = {
         "StaleMessage",
         "TooFewClients",
     ),
+    "secagg.he.client": ("HEClientSession",),
+    "secagg.he.decryptor": ("DecryptorSession",),
+    "secagg.he.keys": ("DecryptionKey", "PublicKey"),
+    "secagg.he.params": ("HEParams",),
+    "secagg.he.result": ("ApproximateSum", "ExactSum"),
+    "secagg.he.server": ("HEServerSession",),
     "secagg.identity": ("Directory", "Identity"),
     "secagg.pairwise.client_states": ("Release",),
     "secagg.pairwise.evidence": ("ContradictoryDealer", "ForgedRelease", "Transcript", "decode_evidence"),
@@ -76,6 +88,14 @@ __all__ = [  # noqa: RUF022 - grouped by what a reader looks for
     "RoundResult",
     "Release",
     "STAGES",
+    "HEParams",
+    "HEClientSession",
+    "HEServerSession",
+    "DecryptorSession",
+    "DecryptionKey",
+    "PublicKey",
+    "ExactSum",
+    "ApproximateSum",
     "SigningKey",
     "Identity",
     "Directory",

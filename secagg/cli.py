@@ -34,7 +34,12 @@ if TYPE_CHECKING:
 
 EXIT_FAILURE, EXIT_PARAMETER, EXIT_TOO_FEW = 1, 2, 3
 
-_EXTRAS = {"sklearn": ("scikit-learn", "demo"), "matplotlib": ("matplotlib", "plot")}
+_EXTRAS = {
+    "sklearn": ("scikit-learn", "demo"),
+    "matplotlib": ("matplotlib", "plot"),
+    "tenseal": ("TenSEAL", "he"),
+    "zstandard": ("zstandard", "he"),
+}
 
 app = typer.Typer(
     name="secagg",
@@ -50,6 +55,15 @@ class ProtocolName(enum.StrEnum):
 
     SECAGG = "secagg"
     SECAGG_PLUS = "secagg+"
+    BFV = "bfv"
+    CKKS = "ckks"
+
+
+class KeyHolderName(enum.StrEnum):
+    """The values of ``--key-holder``."""
+
+    DECRYPTOR = "decryptor"
+    CLIENTS = "clients"
 
 
 class ThreatName(enum.StrEnum):
@@ -99,9 +113,14 @@ def train(
         float | None, typer.Option(help="Share that really vanishes, if not as planned; rounds may then fail.")
     ] = None,
     corrupt: Annotated[float, typer.Option(help="Planned share of clients that collude with the aggregator.")] = 0.1,
-    protocol: Annotated[ProtocolName, typer.Option(help="Complete graph, or sparse where safe.")] = (
-        ProtocolName.SECAGG_PLUS
-    ),
+    protocol: Annotated[
+        ProtocolName,
+        typer.Option(help="Complete graph, or sparse where safe; or homomorphic sums."),
+    ] = ProtocolName.SECAGG_PLUS,
+    key_holder: Annotated[
+        KeyHolderName,
+        typer.Option(help="Who decrypts homomorphic sums; any one of 'clients' with the aggregator reads everybody."),
+    ] = KeyHolderName.DECRYPTOR,
     threat: Annotated[ThreatName, typer.Option(help="Whether the aggregator may deviate from the protocol.")] = (
         ThreatName.SEMI_HONEST
     ),
@@ -132,6 +151,7 @@ def train(
             corrupt=corrupt,
             protocol=protocol.value,
             threat=threat.value,
+            key_holder=key_holder.value,
             encoding=FixedPoint(clip=clip, bits=bits),
             threads=threads,
         )

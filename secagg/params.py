@@ -149,8 +149,8 @@ class RoundParams:
         corrupt, dropout = checked_rate("corrupt", corrupt), checked_rate("dropout", dropout)
         check_choice("protocol", protocol, get_args(Protocol))
         check_choice("threat", threat, get_args(Threat))
-        cohort = _cohort(clients, corrupt, dropout)
-        _check_honest_survivors(cohort)
+        cohort = cohort_of(clients, corrupt, dropout)
+        check_honest_survivors(cohort)
         sparse = _sparse_graph(protocol, threat, cohort, corrupt, dropout)
         if sparse is None:
             neighbours = clients - 1
@@ -177,7 +177,7 @@ class RoundParams:
     @property
     def cohort(self) -> Cohort:
         """The counts behind the rates, rounded up."""
-        return _cohort(self.clients, self.corrupt, self.dropout)
+        return cohort_of(self.clients, self.corrupt, self.dropout)
 
     @property
     def corrupt_count(self) -> int:
@@ -285,7 +285,7 @@ class RoundParams:
             check_choice(name, getattr(self, name), get_args(choices))
 
     def _prove_cohort(self) -> None:
-        _check_honest_survivors(self.cohort)
+        check_honest_survivors(self.cohort)
         if self.threat == "malicious-server" and self.minimum_survivors < self.quorum:
             raise ParameterError(
                 f"against a malicious server {self.quorum} of {self.clients} clients must vouch for the survivor set, "
@@ -341,13 +341,15 @@ class RoundParams:
 
 
 @functools.lru_cache(maxsize=64)  # every floor of every stage asks for it, and exact fractions are slow
-def _cohort(clients: int, corrupt: float, dropout: float) -> Cohort:
+def cohort_of(clients: int, corrupt: float, dropout: float) -> Cohort:
+    """Return the counts behind a cohort's rates, rounded up."""
     # A rate means the decimal that was written: 0.1 of 30 is 3, though 0.1 * 30 exceeds 3 in binary
     corrupted, gone = (math.ceil(Fraction(repr(rate)) * clients) for rate in (corrupt, dropout))
     return Cohort(clients=clients, corrupt=corrupted, dropouts=gone, survivors=clients - gone)
 
 
-def _check_honest_survivors(cohort: Cohort) -> None:
+def check_honest_survivors(cohort: Cohort) -> None:
+    """Raise ParameterError where fewer than ``MIN_HONEST_SURVIVORS`` honest inputs are sure to be in the sum."""
     honest = cohort.survivors - cohort.corrupt
     if honest < MIN_HONEST_SURVIVORS:
         raise ParameterError(

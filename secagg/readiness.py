@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from secagg import simulation
 from secagg.encoding.ring import compile_kernels, lane_dtype, pack, unpack_add
 from secagg.errors import InputError, SelfTestError
+from secagg.he.params import HEParams
 from secagg.kernels import aes_path, jit
 from secagg.params import FixedPoint, RoundParams
 from secagg.primitives import prg, shamir
@@ -35,19 +36,25 @@ class SelfTest(TypedDict):
     kernels_compiled: int
 
 
-def warmup(params: RoundParams) -> int:
+def warmup(params: RoundParams | HEParams) -> int:
     """Compile every kernel that a round with ``params`` runs, or load it from the disk, so that no stage waits for it.
 
     Returns:
         How many kernels were compiled afresh, about half a second each; 0 once a machine has them.
 
     Raises:
-        InputError: ``params`` are not RoundParams.
+        InputError: ``params`` are neither RoundParams nor HEParams.
         SelfTestError: a mask kernel gives a wrong answer on this machine.
     """
-    if not isinstance(params, RoundParams):
-        raise InputError(f"params must be RoundParams, got {type(params).__name__}")
+    if not isinstance(params, RoundParams | HEParams):
+        raise InputError(f"params must be RoundParams or HEParams, got {type(params).__name__}")
     before = jit.compiled_afresh()
+    if isinstance(params, HEParams):
+        compile_kernels(64, (np.float32, np.float64))  # codes and flooding lie in words of 64 bits
+        widths = {prime.bit_length() for prime in params.chain.primes}
+        for width in widths | ({params.ring_bits} if params.protocol == "bfv" else set()):
+            compile_kernels(width, ())
+        return jit.compiled_afresh() - before
     compile_kernels(params.ring_bits, (np.float32, np.float64))
     _check_shamir()
     return jit.compiled_afresh() - before

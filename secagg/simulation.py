@@ -6,7 +6,7 @@ This is a simulation of the network alone: every key, mask and check is the one 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import InputError, TooFewClients
+from secagg.he.keys import DecryptionKey
+from secagg.he.messages import STAGES as HE_STAGES
+from secagg.he.params import HEParams
+from secagg.he.result import Sum
+from secagg.he.whole import run_sum
 from secagg.identity import Directory, Identity
 from secagg.pairwise.transitions import stages_of
 from secagg.params import RoundParams, Threat
@@ -30,7 +35,7 @@ class SimulationResult:
     """What the server learned, and what the simulation saw besides.
 
     Attributes:
-        outcome: the server's result.
+        outcome: the server's result; the clients' where they hold the key of a homomorphic sum.
         bytes_up: stage -> the most bytes that one client sent in it.
         bytes_down: stage -> the most bytes that one client was sent in it.
         seconds: stage -> seconds that the whole cohort and the server spent in it, one after the other.
@@ -38,7 +43,7 @@ class SimulationResult:
         clipped: client -> share of its coordinates that were clipped; outside a simulation only the client knows.
     """
 
-    outcome: RoundResult
+    outcome: RoundResult | Sum
     bytes_up: Mapping[str, int]
     bytes_down: Mapping[str, int]
     seconds: Mapping[str, float]
@@ -46,13 +51,13 @@ class SimulationResult:
     clipped: Mapping[int, float]
 
     @property
-    def total(self) -> NDArray[np.uint64]:
-        """The exact integers summed: uint64[d]."""
+    def total(self) -> NDArray[Any]:
+        """The exact integers summed, uint64[d]; with CKKS the vectors' own sum within its error, float64[d]."""
         return self.outcome.total
 
     @property
-    def weight(self) -> int:
-        """The sum of the survivors' weights."""
+    def weight(self) -> float:
+        """The sum of the survivors' weights: an int, but for CKKS."""
         return self.outcome.weight
 
     @property
@@ -79,11 +84,12 @@ class SimulationResult:
 def simulate(
     vectors: Iterable[NDArray[np.floating]],
     *,
-    params: RoundParams,
+    params: RoundParams | HEParams,
     weights: Sequence[int] | None = None,
     faults: Mapping[int, str] | None = None,
     context: bytes = b"",
     threads: int = 1,
+    key: DecryptionKey | None = None,
 ) -> SimulationResult:
     """Run one round among clients 0 to n - 1 and return the sum over those that survive.
 
@@ -91,25 +97,63 @@ def simulate(
 
     Args:
         vectors: n vectors in client order, float32[d] or float64[d]; that of a client that drops out is taken and left.
-        params: what the round runs with.
+        params: what the round runs with: a pairwise round's, or a homomorphic sum's.
         weights: n integers, 1 to max_weight; all 1 if None.
-        faults: client -> the stage of ``secagg.STAGES`` whose message it never sends, nor any after.
+        faults: client -> the stage of ``secagg.STAGES`` whose message it never sends, nor any after; in a homomorphic
+            sum there is but ``encrypted_input``.
         context: what the round is about.
         threads: how many threads a masking or unmasking may use.
+        key: of a homomorphic sum, to go on with, its public half known to the clients already; a new one if None.
 
     Raises:
         TooFewClients: too many clients dropped out; nothing was revealed.
         InputError: an argument is not as described.
+        LocalProtocolError: the key's budget is spent.
     """
-    if not isinstance(params, RoundParams):
-        raise InputError(f"params must be RoundParams, got {type(params).__name__}")
+    if not isinstance(params, RoundParams | HEParams):
+        raise InputError(f"params must be RoundParams or HEParams, got {type(params).__name__}")
     if isinstance(vectors, Sized) and len(vectors) != params.clients:
         raise InputError(f"{params.clients} clients take {params.clients} vectors, got {len(vectors)}")
     if not isinstance(vectors, Iterable):
         raise InputError(f"vectors must be iterable, got {type(vectors).__name__}")
     faults = _checked_faults(params, faults or {})
-    simulation = _Simulation(params, _checked_weights(params, weights), faults, context, threads)
-    return simulation.run(iter(vectors))
+    weights = _checked_weights(params, weights)
+    if isinstance(params, HEParams):
+        return _homomorphic(iter(vectors), params, weights, faults, context, key)
+    if key is not None:
+        raise InputError("a pairwise round has no key to go on with")
+    return _Simulation(params, weights, faults, context, threads).run(iter(vectors))
+
+
+def _homomorphic(
+    vectors: Iterator[NDArray[np.floating]],
+    params: HEParams,
+    weights: Sequence[int],
+    faults: Mapping[int, str],
+    context: bytes,
+    key: DecryptionKey | None,
+) -> SimulationResult:
+    seconds, server_seconds = dict.fromkeys(HE_STAGES, 0.0), dict.fromkeys(HE_STAGES, 0.0)
+
+    def timed(stage: str, server: bool, call: Callable[..., Any], *args: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return call(*args)
+        finally:
+            taken = time.perf_counter() - start
+            seconds[stage] += taken
+            server_seconds[stage] += taken if server else 0.0
+
+    counted = (_next_vector(vectors, taken, params.clients) for taken in range(params.clients))
+    outcome, seen = run_sum(params, counted, weights, faults, context=context, key=key, timed=timed)
+    return SimulationResult(
+        outcome=outcome,
+        bytes_up=seen.bytes_up,
+        bytes_down=seen.bytes_down,
+        seconds=seconds,
+        server_seconds=server_seconds,
+        clipped=seen.clipped,
+    )
 
 
 class _Simulation:
@@ -201,7 +245,7 @@ def _next_vector(vectors: Iterator[NDArray[np.floating]], taken: int, clients: i
         raise InputError(f"{clients} clients take {clients} vectors, got {taken}") from None
 
 
-def _checked_weights(params: RoundParams, weights: Sequence[int] | None) -> Sequence[int]:
+def _checked_weights(params: RoundParams | HEParams, weights: Sequence[int] | None) -> Sequence[int]:
     if weights is None:
         return [1] * params.clients
     try:
@@ -213,12 +257,13 @@ def _checked_weights(params: RoundParams, weights: Sequence[int] | None) -> Sequ
     return weights
 
 
-def _checked_faults(params: RoundParams, faults: Mapping[int, str]) -> Mapping[int, str]:
+def _checked_faults(params: RoundParams | HEParams, faults: Mapping[int, str]) -> Mapping[int, str]:
     if not isinstance(faults, Mapping):
         raise InputError(f"faults must map clients to stages, got {type(faults).__name__}")
+    stages = HE_STAGES[:1] if isinstance(params, HEParams) else stages_of(params.threat)
     for client, stage in faults.items():
         if client not in range(params.clients):
             raise InputError(f"faults name client {client!r}; clients are 0 to {params.clients - 1}")
-        if stage not in stages_of(params.threat):
-            raise InputError(f"faults name stage {stage!r}; stages are {', '.join(stages_of(params.threat))}")
+        if stage not in stages:
+            raise InputError(f"faults name stage {stage!r}; stages are {', '.join(stages)}")
     return faults

@@ -57,7 +57,8 @@ def open_message(payload: Buffer) -> tuple[Header, memoryview]:
     """
     try:
         view = memoryview(cast(bytes, payload))  # an ndarray is a buffer too, which NumPy does not declare
-        view = view.toreadonly() if view.ndim == 1 and view.format == "B" else view.cast("B").toreadonly()
+        flat = view.ndim == 1 and view.format == "B" and view.c_contiguous
+        view = view.toreadonly() if flat else view.cast("B").toreadonly()
     except (TypeError, ValueError, BufferError):
         raise DecodeError(f"a message is a contiguous buffer of bytes, got {type(payload).__name__}") from None
     if len(view) < HEADER_BYTES:

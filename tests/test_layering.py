@@ -24,6 +24,7 @@ LAYERS = [
     ["snapshot"],
     ["pairwise"],
     ["session"],
+    ["he"],
     ["simulation"],
     ["readiness"],
     ["picture"],
@@ -68,7 +69,7 @@ def test_kernels_know_no_library_type():
         assert imported_layers(path) <= {"kernels", "errors"}
 
 
-@pytest.mark.parametrize("layer", ["pairwise", "session", "primitives", "encoding", "kernels"])
+@pytest.mark.parametrize("layer", ["pairwise", "session", "he", "primitives", "encoding", "kernels"])
 def test_protocol_code_has_no_clock_socket_or_log(layer):
     banned = {"time", "datetime", "socket", "logging", "asyncio", "random", "pickle", "secrets"}
     for path in (ROOT / layer).rglob("*.py"):

@@ -1,7 +1,7 @@
 """How fast this machine does what rounds are made of: the library's own operations, timed for a second or two.
 
-Not protocol code: this is the one place of the package that reads a clock. What a round needs of each operation is
-counted in ``operations``.
+Not protocol code. What a round needs of each operation is counted in ``operations``; ciphertexts are timed in
+``homomorphic``.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from secagg.wire import Header
 Clock = Callable[[], float]
 
 # Windows counts a process's CPU time in ticks of 16 ms, longer than what is timed here
-_CPU_CLOCK: Clock = time.perf_counter if sys.platform == "win32" else time.process_time
+CPU_CLOCK: Clock = time.perf_counter if sys.platform == "win32" else time.process_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -82,7 +82,7 @@ _MAX_CALLS = 4096
 _SMALL_CLIENTS = 16
 
 
-def calibrate(*, ring_bits: int, encoding: FixedPoint, clock: Clock = _CPU_CLOCK) -> Machine:
+def calibrate(*, ring_bits: int, encoding: FixedPoint, clock: Clock = CPU_CLOCK) -> Machine:
     """Time every operation on this machine, on one thread.
 
     Takes a second or so once kernels are compiled: ``secagg.warmup`` does that ahead, else the first calibration of a

@@ -10,6 +10,7 @@ from typing import get_args
 from secagg.errors import ParameterError
 from secagg.params import MAX_CLIENTS, Threat
 from secagg.planning.calibration import Machine
+from secagg.planning.homomorphic import homomorphic_row
 from secagg.planning.pairwise import pairwise_row
 from secagg.planning.rows import Refusal, Row
 from secagg.planning.workload import Workload
@@ -20,6 +21,8 @@ Planner = Callable[[Workload, Threat, Machine | None], Row]
 PROTOCOLS: Mapping[str, Planner] = {
     "secagg": functools.partial(pairwise_row, "secagg"),
     "secagg+": functools.partial(pairwise_row, "secagg+"),
+    "bfv": functools.partial(homomorphic_row, "bfv"),
+    "ckks": functools.partial(homomorphic_row, "ckks"),
 }
 """All protocols that are compared, in the order of their rows."""
 

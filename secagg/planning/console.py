@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
@@ -21,9 +22,11 @@ STAGE_NAMES: Mapping[str, str] = {
     "masked_input": "input",
     "check_consistency": "check",
     "unmask": "unmask",
+    "encrypted_input": "encrypt",
 }
 """Short names of the stages."""
 
+_BOTH = "both"
 _LINES: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("graph", lambda row: row.graph or "-"),
     ("k, neighbours", lambda row: _number(row.neighbours)),
@@ -45,23 +48,44 @@ _LINES: tuple[tuple[str, Callable[[Row], str]], ...] = (
 def show(comparison: Comparison, console: Console) -> None:
     """Print the round that was asked for, the protocols that carry it, and why others do not."""
     _workload(comparison, console)
-    rows = comparison.rows
+    columns = _columns(comparison.rows)
+    rows = tuple(row for row, _ in columns)
     if rows:
         _heading(console, "Protocols")
-        table = _table("", rows)
+        table = _table("", columns)
         for name, text in _LINES:
             if comparison.machine is None and name.endswith("CPU"):
                 continue
             table.add_row(name, *(text(row) for row in rows))
         console.print(table, soft_wrap=not console.is_terminal)
         _heading(console, "A client's bytes by stage")
-        console.print(_stages(rows), soft_wrap=not console.is_terminal)
+        console.print(_stages(columns), soft_wrap=not console.is_terminal)
     if comparison.refusals:
         _heading(console, "Not possible")
-        _sentences(console, [(answer, answer.reason) for answer in comparison.refusals], len(comparison.answers))
-    if notes := [(row, note) for row in rows for note in row.notes]:
+        named = [(_name(answer), answer.reason) for answer in comparison.refusals]
+        _sentences(console, named, len(comparison.answers))
+    if notes := [(_name(row, model), note) for row, model in columns for note in row.notes]:
         _heading(console, "Notes")
         _sentences(console, notes, len(rows))
+
+
+def _columns(rows: Sequence[Row]) -> list[tuple[Row, str]]:
+    """Return the rows with the models that they are for; a protocol that is the same in all has one column."""
+    threats = {row.threat for row in rows}
+    shown: list[tuple[Row, str]] = []
+    for row in rows:
+        alike = [other for other in rows if dataclasses.replace(other, threat=row.threat) == row]
+        if len(alike) == len(threats) > 1:
+            if alike[0] is row:
+                shown.append((row, _BOTH))
+        else:
+            shown.append((row, THREAT_NAMES[row.threat]))
+    return shown
+
+
+def _name(answer: Row | Refusal, model: str | None = None) -> str:
+    model = THREAT_NAMES[answer.threat] if model is None else model
+    return answer.protocol if model == _BOTH else f"{answer.protocol} {model}"
 
 
 def _workload(comparison: Comparison, console: Console) -> None:
@@ -78,8 +102,8 @@ def _workload(comparison: Comparison, console: Console) -> None:
         _fact(console, "CPU", f"expected on this machine, one thread, from {taken:.1f} s of timing its operations")
 
 
-def _stages(rows: tuple[Row, ...]) -> Table:
-    table = _table("", rows)
+def _stages(columns: Sequence[tuple[Row, str]]) -> Table:
+    table, rows = _table("", columns), [row for row, _ in columns]
     for stage, name in STAGE_NAMES.items():
         found = [next((s for s in row.traffic.stages if s.stage == stage), None) for row in rows]
         if any(found):
@@ -88,19 +112,21 @@ def _stages(rows: tuple[Row, ...]) -> Table:
     return table
 
 
-def _table(corner: str, rows: tuple[Row, ...]) -> Table:
-    table = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 3, 0, 0))
+def _table(corner: str, columns: Sequence[tuple[Row, str]]) -> Table:
+    # Six columns are to fit 80 characters, which is what a pipe is taken for
+    table = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 3 if len(columns) <= 4 else 1, 0, 0))
     table.add_column(corner)
-    for row in rows:
-        table.add_column(f"{row.protocol}\n{THREAT_NAMES[row.threat]}", justify="right")
+    for row, model in columns:
+        model = model if len(columns) <= 4 else model.replace("-", "-\n")
+        table.add_column(f"{row.protocol}\n{model}", justify="right")
     return table
 
 
-def _sentences(console: Console, said: Sequence[tuple[Row | Refusal, str]], everybody: int) -> None:
+def _sentences(console: Console, said: Sequence[tuple[str, str]], everybody: int) -> None:
     """Print each sentence once, behind the protocols that it is about."""
     about: dict[str, list[str]] = {}
-    for answer, sentence in said:
-        about.setdefault(sentence, []).append(f"{answer.protocol} {THREAT_NAMES[answer.threat]}")
+    for name, sentence in said:
+        about.setdefault(sentence, []).append(name)
     for sentence, names in about.items():
         _fact(console, "all" if len(names) == everybody else ", ".join(names), sentence)
 

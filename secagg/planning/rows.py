@@ -25,7 +25,8 @@ class Row:
         expansion: bytes that a client sends over those of its codes alone, bits / 8 a value; None if d is 0.
         client_memory: bytes at a client's peak, its float32 vector included, Python's own objects left out.
         server_memory: the same of the server.
-        client_seconds: stage -> expected CPU seconds of a client, one thread; None where no machine was timed.
+        client_seconds: stage -> expected CPU seconds of a client, one thread; None where no machine was timed, or where
+            the package that the protocol encrypts with is not installed.
         server_seconds: stage -> the same of the server, for everybody together.
         notes: what a user should know about this row, a sentence each.
     """

@@ -46,6 +46,10 @@ class Label(enum.Enum):
     SHARE_COMMITMENT = b"secagg/v1/share-commitment"
     CONSISTENCY = b"secagg/v1/consistency"
     ACCEPTED_SHARES = b"secagg/v1/accepted-shares"
+    HE_KEY = b"secagg/v1/he-key"
+    HE_SESSION = b"secagg/v1/he-session"
+    HE_SUM = b"secagg/v1/he-sum"
+    HE_FLOODING = b"secagg/v1/he-flooding"
 
 
 def derive(secret: bytes, *, salt: bytes, label: Label, info: bytes = b"", length: int) -> bytes:

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from secagg.pairwise.transitions import STAGES, stages_of
+from secagg.he.params import HEParams
+from secagg.pairwise.transitions import STAGES
 from secagg.params import RoundParams
 from secagg.training.driver import Plan, RoundRecord, Traffic
 from secagg.training.federation import Federation
@@ -21,6 +22,8 @@ STAGE_NAMES: Mapping[str, str] = {
     "masked_input": "input",
     "check_consistency": "check",
     "unmask": "unmask",
+    "encrypted_input": "encrypt",
+    "release": "release",
 }
 """Short names of the stages, for columns and labels."""
 
@@ -51,17 +54,22 @@ class TrainingView:
     def plan(self, plan: Plan) -> None:
         """Print the parameters of a round."""
         params = plan.training
-        self._stages = stages_of(params.threat)
+        self._stages = plan.stages
         self._heading("Parameters")
         self._fact("threat", f"{params.threat}: {_promise(params)}")
-        self._fact("protocol", f"{params.protocol}, {_graph(params)}")
-        self._fact("threshold", f"{params.threshold} of {params.neighbours} neighbours rebuild a secret (t of k)")
+        if isinstance(params, HEParams):
+            self._homomorphic(params)
+        else:
+            self._fact("protocol", f"{params.protocol}, {_graph(params)}")
+            self._fact("threshold", f"{params.threshold} of {params.neighbours} neighbours rebuild a secret (t of k)")
         self._fact(
             "drop-outs", f"up to {params.dropout_count} a round; at least {params.minimum_survivors} must survive"
         )
         self._fact("corrupt", f"up to {params.corrupt_count} may collude with the aggregator")
         self._fact("encoding", f"{params.encoding.bits} bits within +-{params.encoding.clip:g}")
-        self._fact("ring", f"{params.ring_bits} bits (weights up to {params.max_weight}), {params.dimension} values")
+        weights = f"weights up to {params.max_weight}"
+        if params.protocol != "ckks":
+            self._fact("ring", f"{params.ring_bits} bits ({weights}), {params.dimension} values")
         for note in params.notes:
             self._fact("note", note)
 
@@ -119,6 +127,12 @@ class TrainingView:
             self._fact("failed", f"{end.rounds_failed} of {len(outcome.secure)} rounds; they changed no model")
         self._fact("time", f"{_duration(total_seconds(outcome.secure))} in all stages of all rounds, one process")
 
+    def _homomorphic(self, params: HEParams) -> None:
+        what = "exact" if params.protocol == "bfv" else f"approximate, {params.bits_left} bits left after flooding"
+        self._fact("protocol", f"{params.protocol}, homomorphic, {what}")
+        self._fact("key", f"held by the {params.key_holder}; releases {params.releases} sums at most")
+        self._fact("upload", f"{params.ciphertexts} ciphertexts, {_size(params.ciphertext_bytes)}")
+
     @property
     def _narrow(self) -> bool:
         wide = _WIDE + _STAGE_WIDTH * (len(self._stages) - len(STAGES))
@@ -141,8 +155,10 @@ class TrainingView:
         self._console.print(Text(text, style=style), soft_wrap=not self._console.is_terminal)
 
 
-def _promise(params: RoundParams) -> str:
-    if params.threat == "semi-honest":
+def _promise(params: RoundParams | HEParams) -> str:
+    if isinstance(params, HEParams) and params.key_holder == "decryptor":
+        return "the aggregator may lie; the decryptor adds the signed uploads itself and works with no other party"
+    if isinstance(params, HEParams) or params.threat == "semi-honest":
         return "the aggregator may be curious, and follows the protocol"
     return f"the aggregator may lie; {params.quorum} of {params.clients} clients vouch for who is in a sum"
 

@@ -13,12 +13,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, get_args
 
 import numpy as np
 
 import secagg
-from secagg.errors import InputError, TooFewClients
-from secagg.pairwise.transitions import stages_of
+from secagg.errors import InputError, ParameterError, TooFewClients
+from secagg.he.keys import DecryptionKey
+from secagg.he.messages import STAGES as HE_STAGES
+from secagg.he.params import HEParams, KeyHolder
+from secagg.he.params import Protocol as HEProtocol
+from secagg.pairwise.transitions import STAGES, stages_of
 from secagg.params import FixedPoint, Protocol, RoundParams, Threat
 from secagg.training import linear
 from secagg.training.bound import Extent, distance_bound
@@ -29,6 +34,7 @@ from secagg.training.scaling import STATISTICS_ENCODING, local_statistics, scali
 STATISTICS_ATTEMPTS = 5
 """Without the scaling there is no training, so round 0 is tried this often."""
 
+_UNCHECKED = ("clients", "malicious-server")
 _FAULT_STREAM = 2  # of the seed; the federation's split uses another
 
 
@@ -42,8 +48,10 @@ class Settings:
         dropout: planned rate of drop-outs, and the rate at which parties drop out in each round, in [0, 1).
         actual_dropout: rate at which parties really drop out, if not as planned; rounds may then fail.
         corrupt: planned rate of parties that collude with the aggregator, in [0, 1).
-        protocol: ``secagg`` or ``secagg+``.
+        protocol: ``secagg`` or ``secagg+``; or ``bfv`` or ``ckks``, homomorphic sums.
         threat: ``semi-honest`` or ``malicious-server``; every party's identity and the beacon are then simulated too.
+        key_holder: of homomorphic sums, ``decryptor`` or ``clients``; with ``clients`` any client together with the
+            aggregator reads everybody, and the threat can be ``semi-honest`` alone.
         encoding: of an update's coordinates.
         local: how a party trains between two sums.
         threads: of the masking kernels.
@@ -54,8 +62,9 @@ class Settings:
     dropout: float = 0.2
     actual_dropout: float | None = None
     corrupt: float = 0.1
-    protocol: Protocol = "secagg+"
+    protocol: Protocol | HEProtocol = "secagg+"
     threat: Threat = "semi-honest"
+    key_holder: KeyHolder = "decryptor"
     encoding: FixedPoint = field(default_factory=lambda: FixedPoint(clip=1.0, bits=16))
     local: LocalTraining = field(default_factory=LocalTraining)
     threads: int = 1
@@ -72,8 +81,13 @@ class Settings:
 class Plan:
     """Parameters of round 0 (statistics of the features) and of each round of training."""
 
-    statistics: RoundParams
-    training: RoundParams
+    statistics: RoundParams | HEParams
+    training: RoundParams | HEParams
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages of either kind of round, in order."""
+        return HE_STAGES if isinstance(self.training, HEParams) else stages_of(self.training.threat)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,39 +192,52 @@ def plan(federation: Federation, settings: Settings) -> Plan:
         ParameterError: no safe parameters exist for so many parties at these rates.
     """
 
-    def planned(dimension: int, encoding: FixedPoint) -> RoundParams:
-        return RoundParams.plan(
-            clients=len(federation.parties),
-            dimension=dimension,
-            encoding=encoding,
-            max_weight=federation.weight_cap,
-            dropout=settings.dropout,
-            corrupt=settings.corrupt,
-            protocol=settings.protocol,
-            threat=settings.threat,
-        )
+    def planned(dimension: int, encoding: FixedPoint, sums: int) -> RoundParams | HEParams:
+        asked: dict[str, Any] = {
+            "clients": len(federation.parties),
+            "dimension": dimension,
+            "encoding": encoding,
+            "max_weight": federation.weight_cap,
+            "dropout": settings.dropout,
+            "corrupt": settings.corrupt,
+            "protocol": settings.protocol,
+        }
+        if settings.protocol in get_args(Protocol):
+            return RoundParams.plan(**asked, threat=settings.threat)
+        return HEParams.plan(**asked, key_holder=settings.key_holder, releases=sums)
 
+    if settings.protocol in get_args(HEProtocol) and (settings.key_holder, settings.threat) == _UNCHECKED:
+        raise ParameterError("where the clients hold the key nobody checks the aggregator: use key_holder 'decryptor'")
     features = len(federation.schema.features)
-    return Plan(planned(2 * features, STATISTICS_ENCODING), planned(features + 1, settings.encoding))
+    return Plan(
+        planned(2 * features, STATISTICS_ENCODING, STATISTICS_ATTEMPTS),
+        planned(features + 1, settings.encoding, settings.rounds),
+    )
 
 
-def draw_faults(settings: Settings, params: RoundParams, round_number: int, attempt: int = 1) -> dict[int, str]:
+def draw_faults(
+    settings: Settings, params: RoundParams | HEParams, round_number: int, attempt: int = 1
+) -> dict[int, str]:
     """Draw who drops out in a round, and before which message: the same for the same seed, round and attempt.
 
     Each party drops out with the rate of ``settings``, at a stage drawn evenly. As planned, at most
-    ``params.dropout_count`` do; with ``actual_dropout`` any number may.
+    ``params.dropout_count`` do; with ``actual_dropout`` any number may. In a homomorphic sum the same parties' inputs
+    miss as in a semi-honest pairwise round: those that would have dropped out after their upload stay.
     """
     rng = np.random.default_rng([settings.seed, _FAULT_STREAM, round_number, attempt])
     rate = settings.dropout if settings.actual_dropout is None else settings.actual_dropout
     gone = rng.permutation(np.flatnonzero(rng.random(params.clients) < rate))
     if settings.actual_dropout is None:
         gone = gone[: params.dropout_count]
-    stages = stages_of(params.threat)
+    stages = STAGES if isinstance(params, HEParams) else stages_of(params.threat)
     drawn = rng.integers(len(stages), size=len(gone))
-    return {int(party): stages[stage] for party, stage in sorted(zip(gone, drawn, strict=True))}
+    faults = {int(party): stages[stage] for party, stage in sorted(zip(gone, drawn, strict=True))}
+    if isinstance(params, HEParams):
+        return {party: HE_STAGES[0] for party, stage in faults.items() if stage != "unmask"}
+    return faults
 
 
-def agree_scaling(federation: Federation, settings: Settings, params: RoundParams) -> ScaledFederation:
+def agree_scaling(federation: Federation, settings: Settings, params: RoundParams | HEParams) -> ScaledFederation:
     """Run round 0 and scale everybody's records by what it tells; a failed attempt is repeated with fresh keys.
 
     Raises:
@@ -224,7 +251,9 @@ def agree_scaling(federation: Federation, settings: Settings, params: RoundParam
     return _attempt_scaling(federation, settings, params, STATISTICS_ATTEMPTS)
 
 
-def _attempt_scaling(federation: Federation, settings: Settings, params: RoundParams, attempt: int) -> ScaledFederation:
+def _attempt_scaling(
+    federation: Federation, settings: Settings, params: RoundParams | HEParams, attempt: int
+) -> ScaledFederation:
     units = federation.schema.units
     pooled, traffic = _secure_mean(
         (local_statistics(records, units) for records in federation.parties),
@@ -239,9 +268,13 @@ def _attempt_scaling(federation: Federation, settings: Settings, params: RoundPa
     return ScaledFederation(parties, scaling.apply(federation.held_out), traffic, attempt)
 
 
-def train(scaled: ScaledFederation, settings: Settings, params: RoundParams) -> Iterator[RoundRecord]:
-    """Yield one record a round. A round with too few survivors leaves the model as it was and says so."""
+def train(scaled: ScaledFederation, settings: Settings, params: RoundParams | HEParams) -> Iterator[RoundRecord]:
+    """Yield one record a round. A round with too few survivors leaves the model as it was and says so.
+
+    Homomorphic sums of all rounds are under one key, which clients are sent once, in the first.
+    """
     model = linear.initial_model(scaled.held_out.x.shape[1])
+    key = DecryptionKey.generate(params) if isinstance(params, HEParams) else None
     for number in range(1, settings.rounds + 1):
         faults = draw_faults(settings, params, number)
         try:
@@ -252,6 +285,7 @@ def train(scaled: ScaledFederation, settings: Settings, params: RoundParams) -> 
                 faults=faults,
                 context=_context(number, model),
                 threads=settings.threads,
+                key=key,
             )
         except TooFewClients as error:
             traffic = Traffic(survivors=(), dropped=faults, failure=str(error))
@@ -308,15 +342,16 @@ def _updates(model: Floats, parties: Iterable[Records], local: LocalTraining) ->
 def _secure_mean(
     vectors: Iterable[Floats],
     *,
-    params: RoundParams,
+    params: RoundParams | HEParams,
     weights: Sequence[int],
     faults: Mapping[int, str],
     context: bytes,
     threads: int,
+    key: DecryptionKey | None = None,
 ) -> tuple[Floats, Traffic]:
     # trained ahead of the protocol, so that its seconds are its own
     result = secagg.simulate(
-        list(vectors), params=params, weights=weights, faults=faults, context=context, threads=threads
+        list(vectors), params=params, weights=weights, faults=faults, context=context, threads=threads, key=key
     )
     survivors = tuple(result.survivors)
     return result.mean, Traffic(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from secagg.he.params import HEParams
 from secagg.picture import INK, STYLE, check_suffix
 from secagg.training.console import STAGE_NAMES
 from secagg.training.report import Outcome
@@ -24,6 +25,8 @@ _STAGE_COLOURS = {
     "masked_input": "#E69F00",
     "check_consistency": "#009E73",
     "unmask": "#CC79A7",
+    "encrypted_input": "#E69F00",
+    "release": "#CC79A7",
 }
 _SECURE, _PLAIN = "#0072B2", "#D55E00"
 
@@ -50,9 +53,12 @@ def save(outcome: Outcome, path: Path) -> None:
 
 def _draw(figure: Figure, outcome: Outcome) -> None:
     params, schema = outcome.plan.training, outcome.federation.schema
+    if isinstance(params, HEParams):
+        how = f"key held by the {params.key_holder}, {params.chain.degree}/{params.chain.total_bits} bits"
+    else:
+        how = f"{params.threat}, {params.graph} graph, k = {params.neighbours}, t = {params.threshold}"
     figure.suptitle(
-        f"{schema.name}: {params.clients} clients, {len(outcome.secure)} rounds, {params.protocol} "
-        f"({params.threat}, {params.graph} graph, k = {params.neighbours}, t = {params.threshold})",
+        f"{schema.name}: {params.clients} clients, {len(outcome.secure)} rounds, {params.protocol} ({how})",
         fontsize=13,
         fontweight="bold",
         color=INK,
@@ -133,7 +139,7 @@ def _seconds(axes: Axes, outcome: Outcome) -> None:
 
 def _legend_above(axes: Axes, handles: list[Patch] | None = None) -> None:
     place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.0, 0.985), "borderaxespad": 0.0}
-    compact: dict[str, Any] = {"ncols": len(_STAGE_COLOURS), "handlelength": 1.0, "columnspacing": 1.0}
+    compact: dict[str, Any] = {"ncols": 5, "handlelength": 1.0, "columnspacing": 1.0}
     axes.legend(**({"handles": handles} if handles else {}), **place, **compact, handletextpad=0.4)
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from secagg._version import __version__
-from secagg.pairwise.transitions import stages_of
+from secagg.he.params import HEParams
 from secagg.params import RoundParams
 from secagg.training.driver import Comparison, PlainRecord, Plan, RoundRecord, ScaledFederation, Settings, Traffic
 from secagg.training.federation import Federation
@@ -34,7 +34,7 @@ class Outcome:
     @property
     def stages(self) -> tuple[str, ...]:
         """The stages of a round in the training's threat model, in order."""
-        return stages_of(self.plan.training.threat)
+        return self.plan.stages
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -104,7 +104,35 @@ def _settings(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _parameters(params: RoundParams) -> dict[str, Any]:
+def _parameters(params: RoundParams | HEParams) -> dict[str, Any]:
+    return _common_parameters(params) | (
+        _homomorphic_parameters(params)
+        if isinstance(params, HEParams)
+        else {
+            "graph": params.graph,
+            "neighbours": params.neighbours,
+            "threshold": params.threshold,
+            "ring_bits": params.ring_bits,
+        }
+    )
+
+
+def _homomorphic_parameters(params: HEParams) -> dict[str, Any]:
+    return {
+        "key_holder": params.key_holder,
+        "ring_degree": params.chain.degree,
+        "modulus_bits": [*params.chain.data_bits, params.chain.special_bits],
+        "security_bits": params.security_bits,
+        "codes_per_slot": params.codes_per_slot,
+        "scale_bits": params.scale_bits,
+        "releases": params.releases,
+        "flooding_bits": params.flooding_bits,
+        "error": params.error,
+        "ring_bits": params.ring_bits,
+    }
+
+
+def _common_parameters(params: RoundParams | HEParams) -> dict[str, Any]:
     return {
         "protocol": params.protocol,
         "threat": params.threat,
@@ -119,10 +147,6 @@ def _parameters(params: RoundParams) -> dict[str, Any]:
         "corrupt": params.corrupt,
         "corrupt_count": params.corrupt_count,
         "minimum_survivors": params.minimum_survivors,
-        "graph": params.graph,
-        "neighbours": params.neighbours,
-        "threshold": params.threshold,
-        "ring_bits": params.ring_bits,
     }
 
 

@@ -155,6 +155,22 @@ def test_the_threat_model_is_planned_shown_and_reported(threat, stages, tmp_path
     assert report["final"]["distance"] <= report["final"]["bound"]
 
 
+@pytest.mark.parametrize("protocol", ["bfv", "ckks"])
+def test_homomorphic_sums_train_are_shown_and_plotted(protocol, tmp_path):
+    picture = tmp_path / "training.svg"
+    asked = ("train", "--rounds", "2", "--protocol", protocol, "--key-holder", "clients")
+    done = invoke(*asked, "--json", "-", "--plot", str(picture))
+    assert done.exit_code == 0, done.output
+    report = strict_json(done.stdout)
+    shown = report["parameters"]
+    assert (shown["protocol"], shown["key_holder"], shown["threat"]) == (protocol, "clients", "semi-honest")
+    assert set(report["rounds"][0]["bytes_up"]) == {"encrypted_input", "release"}
+    assert report["final"]["distance"] <= report["final"]["bound"]
+    assert "any one of them together with the aggregator" in " ".join(done.stderr.split())
+    assert "encrypt" in done.stderr
+    assert "key held by the clients" in picture.read_text(encoding="utf-8")
+
+
 def test_a_malicious_servers_training_is_plotted_and_fits_narrow_terminals(monkeypatch, tmp_path):
     pytest.importorskip("matplotlib")
     from rich.console import Console

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+import tracemalloc
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import secagg
@@ -11,17 +15,21 @@ from machines import machine
 from secagg import planning
 from secagg.planning.comparison import THREATS, cohorts_around
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "he"))
+from federation import Federation
+
 ENCODING = secagg.FixedPoint(clip=1.0, bits=16)
-BOTH = ("secagg", "secagg+")
+PAIRWISE = ("secagg", "secagg+")
+HOMOMORPHIC = ("bfv", "ckks")
 
 
 def workload(**overrides) -> planning.Workload:
     return planning.Workload(**({"clients": 200, "dimension": 10_000, "encoding": ENCODING} | overrides))
 
 
-def rows(**overrides) -> dict[tuple[str, str], planning.Row]:
+def rows(protocols=PAIRWISE, **overrides) -> dict[tuple[str, str], planning.Row]:
     compared = planning.compare(workload(**overrides), machine=machine())
-    return {(row.protocol, row.threat): row for row in compared.rows}
+    return {(row.protocol, row.threat): row for row in compared.rows if row.protocol in protocols}
 
 
 def total(seconds) -> float:
@@ -43,13 +51,15 @@ def costs_of(row: planning.Row) -> dict[str, float]:
 
 def test_every_protocol_answers_in_every_model():
     compared = planning.compare(workload())
-    assert [(a.protocol, a.threat) for a in compared.answers] == [(p, t) for t in THREATS for p in BOTH]
+    assert [(a.protocol, a.threat) for a in compared.answers] == [
+        (p, t) for t in THREATS for p in PAIRWISE + HOMOMORPHIC
+    ]
     assert compared.refusals == ()
     assert compared.machine is None
     assert all(row.client_seconds is None and row.server_seconds is None for row in compared.rows)
 
 
-@pytest.mark.parametrize("protocol", BOTH)
+@pytest.mark.parametrize("protocol", PAIRWISE)
 @pytest.mark.parametrize("threat", THREATS)
 def test_rows_hold_the_parameters_that_a_round_is_planned_with(protocol, threat):
     row = rows(max_weight=60)[protocol, threat]
@@ -97,7 +107,7 @@ def test_the_sparse_graph_is_cheaper_and_the_stronger_model_dearer():
         # A client that draws the whole graph from a beacon needs memory for it
         drawn = {"client_memory"} if threat == "malicious-server" else set()
         assert all(sparse[cost] < complete[cost] for cost in sparse.keys() - drawn)
-    for protocol in BOTH:
+    for protocol in PAIRWISE:
         cheap, dear = (found[protocol, threat] for threat in THREATS)
         assert all(cheap[cost] <= dear[cost] for cost in cheap)
 
@@ -117,8 +127,8 @@ def test_operations_are_counted_as_the_papers_count_them(operation, side, factor
 @pytest.mark.parametrize(
     ("overrides", "refused", "reason"),
     [
-        ({"clients": 3, "dropout": 0.5, "corrupt": 0.3}, 4, "too few clients"),
-        ({"max_weight": 10**18}, 4, "need a ring of"),
+        ({"clients": 3, "dropout": 0.5, "corrupt": 0.3}, 8, "too few clients"),
+        ({"max_weight": 10**18}, 8, ""),
         ({"clients": 5000}, 2, "complete graph takes at most 4096 clients"),
         ({"clients": 100, "dropout": 0.5}, 2, "must vouch for the survivor set"),
     ],
@@ -128,8 +138,68 @@ def test_a_protocol_that_cannot_says_why(overrides, refused, reason):
     answers = planning.compare(workload(**overrides), machine=machine()).answers
     refusals = [answer for answer in answers if isinstance(answer, planning.Refusal)]
     assert len(refusals) == refused
-    assert len(answers) == 4
+    assert len(answers) == 8
     assert all(reason in refusal.reason for refusal in refusals)
+
+
+def test_a_sum_too_wide_is_refused_by_each_in_its_own_words():
+    answers = planning.compare(workload(max_weight=10**18)).answers
+    reasons = {answer.protocol: answer.reason for answer in answers}
+    assert "need a ring of" in reasons["secagg+"]
+    assert "would wrap in a slot" in reasons["bfv"]
+    assert "bits of the 16 asked for" in reasons["ckks"]
+
+
+@pytest.mark.parametrize("protocol", HOMOMORPHIC)
+@pytest.mark.parametrize("threat", THREATS)
+def test_homomorphic_rows_tell_what_a_sum_really_sends(protocol, threat):
+    asked = {"clients": 5, "dimension": 5000, "dropout": 0.2, "corrupt": 0.0}
+    row = rows(HOMOMORPHIC, **asked)[protocol, threat]
+    params = secagg.HEParams.plan(encoding=ENCODING, protocol=protocol, **asked)
+    seen = secagg.simulate(np.zeros((5, 5000)), params=params, faults={1: "encrypted_input"})
+    assert row.traffic.client_up == sum(seen.bytes_up.values())
+    assert row.traffic.client_down == seen.bytes_down["encrypted_input"] - params.public_key_bytes - 48 - 64
+    assert row.traffic.server_received == 4 * row.traffic.client_up
+    assert (row.graph, row.neighbours, row.threshold, row.exchanges) == (None, None, None, 1)
+    assert row.minimum_survivors == 4
+    assert row.ring_bits == (params.ring_bits if protocol == "bfv" else None)
+    assert total(row.client_seconds) > 0 < total(row.server_seconds)
+    assert any("reads every client's vector" in note for note in row.notes)
+    assert any(f"{row.traffic.server_received} bytes" in note for note in row.notes)
+
+
+def test_without_tenseal_only_cpu_time_is_missing(monkeypatch):
+    from secagg.planning import homomorphic
+
+    monkeypatch.setattr(homomorphic, "find_spec", lambda name: None)
+    row = rows(HOMOMORPHIC)["bfv", "semi-honest"]
+    assert row.client_seconds is None
+    assert any("secagg[he]" in note for note in row.notes)
+
+
+@pytest.mark.parametrize("protocol", HOMOMORPHIC)
+def test_planned_memory_of_a_homomorphic_sum_is_about_what_it_takes(protocol):
+    asked = {"clients": 20, "dimension": 40_000, "dropout": 0.0, "corrupt": 0.0}
+    row = rows(HOMOMORPHIC, **asked)[protocol, "semi-honest"]
+    federation = Federation(secagg.HEParams.plan(encoding=ENCODING, protocol=protocol, **asked))
+    vector = np.zeros(40_000, dtype=np.float32)
+    uploads = [federation.upload(one, vector) for one in range(2)]  # tables are made
+    federation.server.receive(0, uploads[0])
+    client = federation.clients[2]
+    client.receive(federation.server.requests()[2])
+    tracemalloc.start()
+    try:
+        client.submit(vector)
+        used = tracemalloc.get_traced_memory()[1] + vector.nbytes
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        federation.server.receive(1, uploads[1])
+        held = federation.server._collection.running.residues.nbytes
+        taken = tracemalloc.get_traced_memory()[1] - before + held + len(uploads[1])
+    finally:
+        tracemalloc.stop()
+    assert 0.6 < used / row.client_memory < 1.2
+    assert 0.6 < taken / row.server_memory < 1.2
 
 
 def test_notes_say_what_a_user_should_know():
@@ -191,5 +261,6 @@ def test_a_further_protocol_is_a_further_entry(monkeypatch):
 
     monkeypatch.setattr(comparison, "PROTOCOLS", {**planning.PROTOCOLS, "other": other})
     compared = planning.compare(workload())
-    assert [row.protocol for row in compared.rows] == ["secagg", "secagg+", "other", "secagg", "secagg+"]
+    known = [*PAIRWISE, *HOMOMORPHIC]
+    assert [row.protocol for row in compared.rows] == [*known, "other", *known]
     assert [refusal.protocol for refusal in compared.refusals] == ["other"]

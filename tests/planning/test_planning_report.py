@@ -21,7 +21,7 @@ def exactly(**properties) -> dict:
 
 
 STAGE = exactly(
-    stage={"enum": ["advertise_keys", "share_keys", "masked_input", "check_consistency", "unmask"]},
+    stage={"enum": ["advertise_keys", "share_keys", "masked_input", "check_consistency", "unmask", "encrypted_input"]},
     asked=COUNT,
     answered=COUNT,
     bytes_down=COUNT,

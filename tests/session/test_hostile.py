@@ -148,7 +148,7 @@ def test_arbitrary_bytes_are_refused_by_both_sides(payload, state):
         ServerSession.restore(SERVERS[state]).receive(2, payload)
 
 
-@pytest.mark.parametrize("payload", [None, 7, "text", [1, 2], {}, 1.5])
+@pytest.mark.parametrize("payload", [None, 7, "text", [1, 2], {}, 1.5, memoryview(bytes(400))[::2]])
 def test_what_is_no_buffer_is_refused(payload):
     with pytest.raises(ServerFault):
         ClientSession(PARAMS, 2).receive(payload)

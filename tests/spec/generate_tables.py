@@ -17,6 +17,8 @@ import numpy as np  # noqa: E402
 
 from cohort import Cohort, plan  # noqa: E402
 from secagg import FixedPoint  # noqa: E402
+from secagg.he import messages as he  # noqa: E402
+from secagg.he.chains import CHAINS  # noqa: E402
 from secagg.pairwise.client_states import ClientState, Fixed, Ready, Released  # noqa: E402
 from secagg.pairwise.messages import FORMATS, Kind  # noqa: E402
 from secagg.pairwise.transitions import CLIENT_TRANSITIONS, SERVER_TRANSITIONS  # noqa: E402
@@ -41,6 +43,10 @@ PURPOSES = {
     "SHARE_COMMITMENT": "commitment to a share (malicious-server model)",
     "CONSISTENCY": "digest of U2 and U3 that clients sign (malicious-server model)",
     "ACCEPTED_SHARES": "digest of the relayed shares that an upload was masked for (malicious-server model)",
+    "HE_KEY": "key_id of a homomorphic sum",
+    "HE_SESSION": "session_id of a homomorphic sum",
+    "HE_SUM": "digest of an encrypted sum",
+    "HE_FLOODING": "key of the noise that hides a CKKS decryption",
     "LAYOUT": "digest of a layout of named arrays, for callers to put into the context",
 }
 SENDERS = {
@@ -157,11 +163,51 @@ def hexdump() -> str:
     return "\n".join([setting, "", "```", *lines, "```"])
 
 
+def he_chains() -> str:
+    head = [
+        "chain",
+        "N",
+        "data primes' bits",
+        "special",
+        "bits of q p",
+        "security",
+        "data primes, then the special one",
+    ]
+    rows = [
+        [
+            str(index),
+            str(chain.degree),
+            " ".join(map(str, chain.data_bits)),
+            str(chain.special_bits),
+            str(chain.total_bits),
+            f"{chain.security_bits:.1f}",
+            ", ".join(map(str, chain.primes)),
+        ]
+        for index, chain in enumerate(CHAINS)
+    ]
+    return table(head, rows)
+
+
+def he_kinds() -> str:
+    senders = {
+        he.Kind.PUBLIC_KEY: ("decryptor [D], to each client", "packed public key + 64"),
+        he.Kind.OPENING: ("decryptor [D] or aggregator, to each client", "64, [D] + 64"),
+        he.Kind.UPLOAD: ("client, to the aggregator and on to the decryptor", "packed ciphertexts + 64"),
+        he.Kind.RELEASE_REQUEST: ("aggregator, to the decryptor", "ceil(n/8) + 32"),
+        he.Kind.RELEASE: ("decryptor [D], to the aggregator", "ceil(n/8) + ceil((d+1) b / 8) or 8 (d+1), + 64"),
+        he.Kind.ENCRYPTED_SUM: ("aggregator, to each client in the sum", "ceil(n/8) + packed ciphertexts"),
+    }
+    rows = [[str(kind.value), kind.name, *senders[kind]] for kind in he.Kind]
+    return table(["kind", "name", "sender", "bytes of body and signature"], rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "labels": labels,
     "kinds": kinds,
     "hexdump": hexdump,
     "lengths": lengths,
+    "he-chains": he_chains,
+    "he-kinds": he_kinds,
     "client-states": lambda: client_states("semi-honest"),
     "client-states-malicious": lambda: client_states("malicious-server"),
     "server-states": lambda: server_states("semi-honest"),

@@ -9,6 +9,12 @@ import pytest
 
 from cohort import plan
 from generate_tables import BLOCKS, ROOT, SPEC, shown, updated
+from secagg import FixedPoint, HEParams
+
+
+def he_plan() -> HEParams:
+    return HEParams.plan(clients=9, dimension=1, encoding=FixedPoint(clip=1.0, bits=8))
+
 
 TEXT = SPEC.read_text(encoding="utf-8")
 
@@ -39,9 +45,12 @@ def test_sections_that_the_code_names_exist():
     assert named <= headings
 
 
-@pytest.mark.parametrize(("marker", "length"), [("n, u32", len(plan().encode())), ('`53 41 67 67` ("SAgg")', 48)])
+@pytest.mark.parametrize(
+    ("marker", "length"),
+    [("n, u32", len(plan().encode())), ("n, u32 (clients)", len(he_plan().encode())), ('`53 41 67 67` ("SAgg")', 48)],
+)
 def test_layouts_have_no_gap_and_the_right_length(marker, length):
-    (rows,) = [block for block in TEXT.split("\n\n") if f"| {marker} |" in block]
+    rows, *_ = [block for block in TEXT.split("\n\n") if f"| {marker} |" in block]
     fields = [(int(at), int(size)) for at, size in re.findall(r"^\| (\d+) \| (\d+) \|", rows, re.MULTILINE)]
     assert [at for at, _ in fields] == [0, *accumulate(size for _, size in fields)][:-1]
     assert sum(size for _, size in fields) == length

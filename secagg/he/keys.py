@@ -1,0 +1,240 @@
+"""The public key that clients encrypt under, and the secret one with its count of what it has released."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg import snapshot
+from secagg.errors import DecodeError, InconsistentSum, InputError, LocalProtocolError
+from secagg.he.chains import Chain
+from secagg.he.ciphertexts import Residues, pack_residues, unpack_residues
+from secagg.he.engine import Decryptor, Encryptor
+from secagg.he.flooding import flood
+from secagg.he.messages import Kind, key_identifier
+from secagg.he.params import HEParams
+from secagg.he.slots import real_values, unpack_words
+from secagg.identity import SIGNATURE_BYTES, Directory, Identity
+from secagg.params import FixedPoint
+from secagg.primitives.randomness import Randomness, draw, system_randomness
+from secagg.primitives.signature import SigningKey
+from secagg.wire import SERVER, Buffer, Header, open_message
+
+_FLOODING_SECRET_BYTES = 32
+_PURPOSE = b"decryption key"
+_ALONE = 0
+"""The decryptor's place in the directory of one that its signatures are checked against."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PublicKey:
+    """What clients encrypt under. Send ``message`` once; sums under the same key name it by ``key_id``.
+
+    Attributes:
+        params: what it is for.
+        packed: its residues as they travel.
+        key_id: 32 bytes that stand for both.
+    """
+
+    params: HEParams
+    packed: bytes
+    key_id: bytes = field(init=False)
+    _encryptor: list[Encryptor] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key_id", key_identifier(self.params, self.packed))
+
+    def __repr__(self) -> str:
+        return f"<PublicKey {self.key_id.hex()[:16]}>"
+
+    def message(self, signing_key: SigningKey) -> bytes:
+        """Return the signed message that ``open`` reads, for every client."""
+        header = Header(kind=Kind.PUBLIC_KEY, sender=SERVER, session=self.key_id)
+        return header.encode() + self.packed + sign(signing_key, header, self.packed)
+
+    @classmethod
+    def open(cls, payload: Buffer, params: HEParams, decryptor: bytes) -> PublicKey:
+        """Read what ``message`` returned.
+
+        Args:
+            payload: the message.
+            params: what this client agreed to.
+            decryptor: the decryptor's Ed25519 key, which the caller pins.
+
+        Raises:
+            DecodeError: it is no key for these parameters, or the decryptor did not sign it.
+        """
+        header, body = open_message(payload)
+        if header.kind != Kind.PUBLIC_KEY or header.sender != SERVER:
+            raise DecodeError("not a public key")
+        end = params.public_key_bytes
+        if len(body) != end + SIGNATURE_BYTES:
+            raise DecodeError(f"a public key takes {end + SIGNATURE_BYTES} bytes of body, got {len(body)}")
+        check_signature(decryptor, header, body[:end], bytes(body[end:]))
+        unpack_residues(body[:end], params.chain.primes, 1, params.chain.degree)
+        key = cls(params=params, packed=bytes(body[:end]))
+        if key.key_id != header.session:
+            raise DecodeError("the public key is for other parameters")
+        return key
+
+    def encryptor(self) -> Encryptor:
+        """Return what encrypts under this key; made at the first call, since its tables take longer than encrypting."""
+        if not self._encryptor:
+            chain = self.params.chain
+            residues = unpack_residues(memoryview(self.packed), chain.primes, 1, chain.degree)
+            self._encryptor.append(Encryptor(self.params.scheme, residues[0]))
+        return self._encryptor[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _SavedKey:
+    """What a saved key holds."""
+
+    params: HEParams
+    pair: bytes
+    flooding: bytes
+    released: int
+    retired: bool
+
+
+class DecryptionKey:
+    """A secret key, and the count of what it has released. It serves one party, or every client (``key_holder``).
+
+    What comes out of it is the sum over a cohort, exact or flooded, never a decryption as it is. It stops after
+    ``params.releases`` sums, and is **retired** for good when a decryption shows that some ciphertext was not made as
+    specified: each such refusal tells its maker a bit about the key.
+
+    Make ``save()`` durable before anything released leaves, else a budget can be spent twice.
+    """
+
+    __slots__ = ("_decryptor", "_flooding", "_lock", "params", "public", "released", "retired")
+
+    def __init__(self, params: HEParams, decryptor: Decryptor, flooding: bytes) -> None:
+        self.params, self._decryptor, self._flooding = params, decryptor, flooding
+        self.released, self.retired = 0, False
+        packed = pack_residues(decryptor.public_key()[None], params.chain.primes)
+        self.public = PublicKey(params=params, packed=packed)
+        self._lock = threading.Lock()
+
+    @classmethod
+    def generate(cls, params: HEParams, *, randomness: Randomness = system_randomness) -> DecryptionKey:
+        """Make a key pair; TenSEAL draws it from the operating system, ``randomness`` gives the flooding's secret."""
+        if not isinstance(params, HEParams):
+            raise InputError(f"params must be HEParams, got {type(params).__name__}")
+        return cls(params, Decryptor(params.scheme), draw(randomness, _FLOODING_SECRET_BYTES))
+
+    def __repr__(self) -> str:
+        state = "retired" if self.retired else f"{self.releases_left} releases left"
+        return f"<DecryptionKey {self.public.key_id.hex()[:16]}: {state}, secrets withheld>"
+
+    def __copy__(self) -> NoReturn:
+        raise TypeError("a decryption key is not copied: a copy would have a budget of its own; use save()")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> NoReturn:
+        self.__copy__()
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError("a decryption key is not pickled: it is secret; use save() and restore()")
+
+    @property
+    def releases_left(self) -> int:
+        """How many sums this key may still release."""
+        return 0 if self.retired else self.params.releases - self.released
+
+    def save(self, *, seal_key: bytes | None = None, randomness: Randomness = system_randomness) -> bytes:
+        """Return this key as bytes, which are secret: in the clear, or sealed under a 32-byte key."""
+        value = _SavedKey(
+            params=self.params,
+            pair=self._decryptor.secret_bytes(),
+            flooding=self._flooding,
+            released=self.released,
+            retired=self.retired,
+        )
+        return snapshot.save(value, known=_KNOWN, purpose=_PURPOSE, seal_key=seal_key, randomness=randomness)
+
+    @classmethod
+    def restore(cls, saved: Buffer, *, seal_key: bytes | None = None) -> DecryptionKey:
+        """Return the key that ``save`` wrote. What is read must be the caller's own: TenSEAL parses it.
+
+        Raises:
+            DecodeError: the bytes are damaged, of another kind, or sealed under another key.
+        """
+        value = snapshot.load(saved, known=_KNOWN, purpose=_PURPOSE, seal_key=seal_key)
+        if not isinstance(value, _SavedKey) or len(value.flooding) != _FLOODING_SECRET_BYTES:
+            raise DecodeError("a saved key's fields are not a key's")
+        key = cls(value.params, Decryptor(value.params.scheme, value.pair), value.flooding)
+        key.released, key.retired = value.released, value.retired
+        return key
+
+    def check_usable(self) -> None:
+        """Check that one more sum may be released.
+
+        Raises:
+            LocalProtocolError: the key is retired, or its budget is spent.
+        """
+        if self.retired:
+            raise LocalProtocolError("the key was retired after a malformed ciphertext: make a new one")
+        if self.releases_left < 1:
+            raise LocalProtocolError(f"the key has released its {self.params.releases} sums: make a new one")
+
+    def release(self, residues: Residues, survivors: int, session: bytes, digest: bytes) -> NDArray[Any]:
+        """Decrypt a sum of so many uploads to what may be shown: words of the ring, or flooded and rounded values.
+
+        The sessions call this; they have checked whose uploads were added, and that this is the session's only release.
+
+        Args:
+            residues: uint64[C, 2, primes, N], checked.
+            survivors: how many uploads it holds.
+            session: the session's identifier.
+            digest: of the sum.
+
+        Raises:
+            LocalProtocolError: the budget is spent, the key is retired, or another thread uses it.
+            InconsistentSum: some ciphertext was not made as specified. Nothing is released; the key is retired.
+        """
+        if not self._lock.acquire(blocking=False):
+            raise LocalProtocolError("another thread uses this key: use it from one thread at a time")
+        try:
+            self.check_usable()
+            self.released += 1
+            try:
+                return self._open(residues, survivors, session, digest)
+            except InconsistentSum:
+                self.retired = True
+                raise
+        finally:
+            self._lock.release()
+
+    def _open(self, residues: Residues, survivors: int, session: bytes, digest: bytes) -> NDArray[Any]:
+        params, decryptor = self.params, self._decryptor
+        if params.protocol == "ckks":
+            deviation = params.flooding_deviation
+            flooded = flood(residues, params.chain, deviation, self._flooding, session, digest)
+            slots = np.array([decryptor.decrypt(one) for one in flooded])
+            return real_values(slots, params, survivors)
+        if min(decryptor.noise_budget(one) for one in residues) < params.least_noise_budget:
+            raise InconsistentSum("a ciphertext is noisier than honest ones can be: a client encrypted amiss")
+        slots = np.array([decryptor.decrypt(one) for one in residues])
+        return unpack_words(slots, params, survivors)
+
+
+def sign(signing_key: SigningKey, header: Header, body: bytes | memoryview) -> bytes:
+    """Return the decryptor's signature of a message: 64 bytes."""
+    directory = Directory({_ALONE: signing_key.public})
+    return Identity(key=signing_key, directory=directory).sign(header, body)
+
+
+def check_signature(decryptor: bytes, header: Header, body: bytes | memoryview, signature: bytes) -> None:
+    """Check the decryptor's signature of a message.
+
+    Raises:
+        DecodeError: it did not sign this.
+    """
+    Directory({_ALONE: decryptor}).check(_ALONE, header, body, signature)
+
+
+_KNOWN = {kind.__name__: kind for kind in (_SavedKey, HEParams, FixedPoint, Chain)}

@@ -1,0 +1,245 @@
+"""An aggregator, a client or the network that breaks the rules: nothing comes out, and it is said whose fault."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import secagg
+from federation import DECRYPTOR, Federation, plan, vectors_of
+from secagg.he.messages import Kind, ReleaseRequest
+from secagg.wire import HEADER_BYTES, SERVER, Header
+
+SMALL = secagg.FixedPoint(clip=1.0, bits=8)
+
+
+@pytest.fixture
+def federation() -> Federation:
+    return Federation(plan(4, 5, encoding=SMALL, dropout=0.25))
+
+
+def signed(
+    federation: Federation, one: int, body: bytes, *, session: bytes | None = None, kind: int = Kind.UPLOAD
+) -> bytes:
+    """An upload with another body, under the client's own signature."""
+    header = Header(kind=kind, sender=one, session=session or federation.server.session_id)
+    return header.encode() + body + federation.identities[one].sign(header, body)
+
+
+def body_of(upload: bytes) -> bytes:
+    return upload[HEADER_BYTES:-64]
+
+
+def request(federation: Federation, members: list[bool], digest: bytes = bytes(32)) -> bytes:
+    header = Header(kind=Kind.RELEASE_REQUEST, sender=SERVER, session=federation.server.session_id)
+    return header.encode() + ReleaseRequest(members=np.array(members), digest=digest).encode()
+
+
+def test_the_decryptor_is_no_oracle_for_one_upload(federation):
+    upload = federation.upload(0, np.zeros(5))
+    federation.send(0, upload)
+    with pytest.raises(secagg.TooFewClients, match="have 1, need 3"):
+        federation.decryptor.release(request(federation, [True, False, False, False]))
+    # Nor for one upload that comes again under other names, or is passed off as another client's
+    for one in (1, 2, 3):
+        with pytest.raises(secagg.PeerFault, match="another message than its own"):
+            federation.decryptor.receive(one, upload)
+        forged = Header(kind=Kind.UPLOAD, sender=one, session=federation.server.session_id).encode()
+        with pytest.raises(secagg.PeerFault, match="signature"):
+            federation.decryptor.receive(one, forged + upload[HEADER_BYTES:])
+    with pytest.raises(secagg.StaleMessage):
+        federation.decryptor.receive(0, upload)
+    assert federation.decryptor.survivors == (0,)
+    assert federation.key.released == 0
+
+
+def test_an_aggregator_that_leaves_out_adds_or_counts_twice_gets_nothing(federation):
+    uploads = [federation.upload(one, np.zeros(5)) for one in range(4)]
+    for one, upload in enumerate(uploads):
+        federation.decryptor.receive(one, upload)
+        if one < 3:
+            federation.server.receive(one, upload)
+    federation.server.advance()
+    with pytest.raises(secagg.ServerFault, match=r"only there \[\], only here \[3\]"):
+        federation.decryptor.release(federation.server.release_request)
+    other = Federation(federation.params)
+    other.collect(np.zeros((4, 5)), absent=[3])
+    other.server._collection.running.residues[0, 0, 0, 0] ^= 1
+    other.server.advance()
+    with pytest.raises(secagg.ServerFault, match="another one"):
+        other.decryptor.release(other.server.release_request)
+    assert federation.key.released == other.key.released == 0
+
+
+def test_the_decryptor_answers_once_and_repeats_itself_byte_for_byte(federation):
+    late = federation.upload(2, np.zeros(5))
+    federation.collect(vectors_of(federation.params), absent=[2])
+    federation.server.advance()
+    asked = federation.server.release_request
+    answer = federation.decryptor.release(asked)
+    assert federation.decryptor.release(asked) == answer
+    with pytest.raises(secagg.ServerFault, match="second, different request"):
+        federation.decryptor.release(request(federation, [True] * 4))
+    with pytest.raises(secagg.StaleMessage):
+        federation.decryptor.receive(2, late)
+    with pytest.raises(secagg.StaleMessage):
+        federation.server.receive(2, late)
+    assert federation.key.released == 1
+    federation.server.accept_release(answer)
+    with pytest.raises(secagg.LocalProtocolError):
+        federation.server.accept_release(answer)
+
+
+def test_uploads_of_other_sessions_contexts_and_keys_are_refused(federation):
+    params = federation.params
+    again = Federation(params)
+    other_context = Federation(params, context=b"model 2")
+    other_key = Federation(params, key=secagg.DecryptionKey.generate(params))
+    for foreign in (again, other_context, other_key):
+        with pytest.raises(secagg.PeerFault, match="another session, key or context"):
+            federation.server.receive(0, foreign.upload(0, np.zeros(5)))
+    # A client that would encrypt under another key, or for another model, does not even begin
+    opening = federation.server.requests()[0]
+    for foreign in (other_context, other_key):
+        with pytest.raises(secagg.ServerFault, match="another"):
+            foreign.client(0).receive(opening)
+    assert federation.server.survivors == ()
+
+
+def test_ciphertexts_of_another_key_in_a_signed_upload_are_found_out(federation):
+    """Its maker can do so; the sum is refused, not silently wrong, and the key is retired."""
+    stranger = Federation(federation.params, key=secagg.DecryptionKey.generate(federation.params))
+    federation.collect(np.zeros((4, 5)), absent=[1])
+    federation.send(1, signed(federation, 1, body_of(stranger.upload(1, np.zeros(5)))))
+    federation.server.advance()
+    with pytest.raises(secagg.InconsistentSum, match="noisier"):
+        federation.decryptor.release(federation.server.release_request)
+    with pytest.raises(secagg.LocalProtocolError, match="stays refused"):
+        federation.decryptor.release(federation.server.release_request)
+    assert federation.key.retired
+    with pytest.raises(secagg.LocalProtocolError, match="retired"):
+        Federation(federation.params, key=federation.key)
+
+
+@pytest.mark.parametrize("change", ["shorter", "longer", "empty", "residue", "transparent", "kind", "session"])
+def test_malformed_uploads_are_their_senders_fault_and_change_nothing(federation, change):
+    body = body_of(federation.upload(0, np.zeros(5)))
+    before = federation.server._collection.running.residues.copy()
+    alter = {
+        "shorter": lambda: signed(federation, 0, body[:-1]),
+        "longer": lambda: signed(federation, 0, body + b"\0"),
+        "empty": lambda: signed(federation, 0, b""),
+        "residue": lambda: signed(federation, 0, b"\xff" * len(body)),
+        "transparent": lambda: signed(federation, 0, body[: len(body) // 2] + bytes(len(body) // 2)),
+        "kind": lambda: signed(federation, 0, body, kind=Kind.OPENING),
+        "session": lambda: signed(federation, 0, body, session=bytes(32)),
+    }
+    for side in (federation.server, federation.decryptor):
+        with pytest.raises(secagg.PeerFault) as fault:
+            side.receive(0, alter[change]())
+        assert fault.value.client_id == 0
+        assert side.survivors == ()
+    assert (federation.server._collection.running.residues == before).all()
+    federation.send(0, signed(federation, 0, body))
+
+
+def test_who_is_not_in_the_directory_or_lies_about_it_is_refused(federation):
+    upload = federation.upload(0, np.zeros(5))
+    with pytest.raises(secagg.PeerFault, match="not in the directory"):
+        federation.server.receive(9, upload)
+    with pytest.raises(secagg.InputError):
+        federation.server.receive("0", upload)
+    for junk in (b"", b"SAgg", bytes(48), upload[:47], memoryview(upload)[::2], 5):
+        with pytest.raises(secagg.PeerFault):
+            federation.server.receive(0, junk)
+    with pytest.raises(secagg.InputError, match="must not be one of the clients"):
+        secagg.DecryptorSession(
+            federation.params,
+            secagg.DecryptionKey.generate(federation.params),
+            federation.directory,
+            signing_key=federation.identities[0].key,
+        )
+
+
+def test_a_client_answers_one_opening_and_submits_once(federation):
+    client = federation.clients[0]
+    with pytest.raises(secagg.LocalProtocolError):
+        client.submit(np.zeros(5))
+    opening = federation.server.requests()[0]
+    client.receive(opening)
+    reply = client.submit(np.zeros(5))
+    assert client.receive(opening).payload == reply.payload
+    with pytest.raises(secagg.LocalProtocolError):
+        client.submit(np.ones(5))
+    second = Federation(federation.params).server.requests()[0]
+    with pytest.raises(secagg.ServerFault, match="second, different opening"):
+        client.receive(second)
+    altered = bytearray(opening)
+    altered[60] ^= 1
+    with pytest.raises(secagg.ServerFault):
+        federation.client(1).receive(bytes(altered))
+
+
+def test_an_opening_or_a_release_of_anybody_else_is_refused(federation):
+    impostor = secagg.SigningKey(bytes(32))
+    with pytest.raises(secagg.DecodeError, match="signature"):
+        secagg.HEServerSession(
+            federation.params, federation.directory, opening=federation.decryptor.opening, decryptor=impostor.public
+        )
+    with pytest.raises(secagg.DecodeError, match="signature"):
+        secagg.PublicKey.open(federation.key.public.message(impostor), federation.params, DECRYPTOR.public)
+    other = plan(4, 5, encoding=SMALL, dropout=0.25, releases=7)
+    with pytest.raises(secagg.DecodeError, match="other parameters"):
+        secagg.PublicKey.open(federation.key.public.message(DECRYPTOR), other, DECRYPTOR.public)
+    federation.collect(np.zeros((4, 5)))
+    federation.server.advance()
+    answer = bytearray(federation.decryptor.release(federation.server.release_request))
+    for at in (0, 6, 20, HEADER_BYTES, len(answer) - 1):
+        answer[at] ^= 1
+        with pytest.raises(secagg.ServerFault):
+            federation.server.accept_release(bytes(answer))
+        answer[at] ^= 1
+    federation.server.accept_release(bytes(answer))
+
+
+def test_where_clients_hold_the_key_each_decrypts_one_sum_of_enough_uploads():
+    params = plan(4, 5, encoding=SMALL, dropout=0.25, key_holder="clients")
+    federation = Federation(params)
+    with pytest.raises(secagg.ServerFault):  # before anything was sent
+        federation.clients[0].receive(bytes(48))
+    federation.collect(np.zeros((4, 5)))
+    sums = federation.server.advance()
+    few = bytearray(sums[0])
+    few[HEADER_BYTES] = 0b0001
+    with pytest.raises(secagg.TooFewClients):
+        federation.clients[0].receive(bytes(few))
+    few[HEADER_BYTES] = 0b1110
+    with pytest.raises(secagg.ServerFault, match="leaves this client's upload out"):
+        federation.clients[0].receive(bytes(few))
+    federation.clients[0].receive(sums[0])
+    few[HEADER_BYTES] = 0b0111
+    with pytest.raises(secagg.ServerFault, match="second, different sum"):
+        federation.clients[0].receive(bytes(few))
+    assert federation.clients[0].receive(sums[0]) is None
+    assert federation.key.released == 1
+    with pytest.raises(secagg.LocalProtocolError):
+        _ = federation.server.release_request
+
+
+def test_a_sum_that_a_client_refused_stays_refused():
+    params = plan(3, 5, encoding=SMALL, key_holder="clients")
+    stranger = Federation(params, key=secagg.DecryptionKey.generate(params))
+    federation = Federation(params)
+    federation.collect(np.zeros((3, 5)), absent=[1])
+    federation.send(1, signed(federation, 1, body_of(stranger.upload(1, np.zeros(5)))))
+    sums = federation.server.advance()
+    with pytest.raises(secagg.InconsistentSum):
+        federation.clients[0].receive(sums[0])
+    with pytest.raises(secagg.LocalProtocolError, match="stays refused"):
+        federation.clients[0].receive(sums[0])
+    with pytest.raises(secagg.LocalProtocolError, match="decrypted no sum"):
+        _ = federation.clients[0].result
+    # Others with the same key object find it retired before they touch anything
+    with pytest.raises(secagg.LocalProtocolError, match="retired"):
+        federation.clients[2].receive(sums[2])
+    assert federation.clients[2].stage == "release"
