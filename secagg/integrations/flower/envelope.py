@@ -1,0 +1,138 @@
+"""The protocol's payloads inside Flower's records, and the digest of what a train message says.
+
+A payload is an array of bytes, which Flower sends in chunks, in a record of its own; a second record says what it is.
+Both have names of ours; the strategy's records stand beside them, untouched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+
+from secagg.errors import DecodeError, InputError
+
+VERSION = 1
+CONFIG_KEY, PAYLOAD_KEY = "secagg", "secagg.payload"
+
+JOIN = "join"
+"""The invitation, with the parameters and the digest of the train message that the round will be about."""
+ANSWER = "answer"
+"""Any later message of the session."""
+DRAW = "draw"
+"""The roster is fixed everywhere, so the beacon may be looked up."""
+DISMISS = "dismiss"
+"""The round is given up: forget it. Nobody waits for an answer."""
+FIXED = "fixed"
+"""A client's answer that stands for: the roster is durably fixed here, publish the beacon."""
+STEPS = (JOIN, ANSWER, DRAW, DISMISS, FIXED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """What travels in one message.
+
+    Attributes:
+        step: one of ``STEPS``.
+        payload: the session's bytes; empty where none are due.
+        params: with ``JOIN``, the round's parameters, encoded.
+        context: with ``JOIN``, the 32 bytes of the round's context.
+    """
+
+    step: str
+    payload: bytes = b""
+    params: bytes = b""
+    context: bytes = b""
+
+    def put_into(self, content: RecordDict) -> RecordDict:
+        """Return a new content with this beside what ``content`` holds; its records are shared, not copied."""
+        config = ConfigRecord({"version": VERSION, "step": self.step})
+        if self.params:
+            config["params"], config["context"] = self.params, self.context
+        own: dict[str, ArrayRecord | ConfigRecord] = {CONFIG_KEY: config}
+        if self.payload:
+            array = Array(dtype="uint8", shape=(len(self.payload),), stype="bytes", data=self.payload)
+            own[PAYLOAD_KEY] = ArrayRecord({"payload": array})
+        return RecordDict({**dict(content.items()), **own})
+
+    @classmethod
+    def take_from(cls, content: RecordDict) -> Envelope:
+        """Read what ``put_into`` wrote.
+
+        Raises:
+            DecodeError: there is none, or it is malformed.
+        """
+        config, record = content.get(CONFIG_KEY), content.get(PAYLOAD_KEY)
+        if not isinstance(config, ConfigRecord):
+            raise DecodeError("the message bears nothing of a secure sum")
+        if config.get("version") != VERSION:
+            raise DecodeError("the message is of another version of this integration")
+        step, params, context = (config.get(name, b"") for name in ("step", "params", "context"))
+        if step not in STEPS or not isinstance(params, bytes) or not isinstance(context, bytes):
+            raise DecodeError("the message's description is malformed")
+        if bool(params) != (step == JOIN) or len(context) != (32 if step == JOIN else 0):
+            raise DecodeError("the message's description is malformed")
+        payload = b""
+        if record is not None:
+            array = record.get("payload") if isinstance(record, ArrayRecord) else None
+            if not isinstance(array, Array) or len(record) != 1 or not isinstance(array.data, bytes):
+                raise DecodeError("the message's payload is malformed")
+            payload = array.data
+        return cls(step=str(step), payload=payload, params=params, context=context)
+
+
+def without_envelope(content: RecordDict) -> RecordDict:
+    """Return a new content with the application's own records alone."""
+    return RecordDict({key: record for key, record in content.items() if key not in (CONFIG_KEY, PAYLOAD_KEY)})
+
+
+def is_train(message: Message) -> bool:
+    """Tell whether a message asks for training (``train`` or ``train.<action>``)."""
+    return str(message.metadata.message_type).partition(".")[0] == "train"
+
+
+def content_digest(run_id: int, message_type: str, content: RecordDict) -> bytes:
+    """Return 32 bytes that differ wherever two train messages do: model, configuration, run or action.
+
+    The order of records and of their entries does not matter, since transports need not keep it.
+
+    Raises:
+        InputError: a record is of a kind that Flower does not define.
+    """
+    hashed = hashlib.sha256()
+    for part in _parts(run_id, message_type, content):
+        hashed.update(len(part).to_bytes(8, "little"))
+        hashed.update(part)
+    return hashed.digest()
+
+
+def _parts(run_id: int, message_type: str, content: RecordDict) -> Iterable[bytes | memoryview]:
+    yield b"secagg under Flower, 1"
+    yield str(run_id).encode()
+    yield message_type.encode()
+    for key in sorted(content):
+        record = content[key]
+        yield key.encode()
+        yield str(len(record)).encode()
+        for name in sorted(record):
+            value = record[name]
+            yield name.encode()
+            if isinstance(value, Array):
+                yield f"array {value.dtype} {tuple(value.shape)} {value.stype}".encode()
+                yield memoryview(value.data)
+            else:
+                yield _plain(value).encode()
+
+
+def _plain(value: object) -> str:
+    # A subclass (NumPy's float64 is one of float) arrives as its base: both ends must see one text
+    if isinstance(value, list):
+        return f"[{','.join(_plain(item) for item in value)}]"
+    if isinstance(value, bytes):
+        return f"bytes {value.hex()}"
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return f"{kind.__name__} {kind(value)!r}"
+    raise InputError(f"a train message holds a value of type {type(value).__name__}")
