@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -93,6 +94,14 @@ class Agreement:
             protocol=self.protocol,
             threat=threat,
         )
+
+    def context(self, content: bytes) -> bytes:
+        """Return the context of a round about a train message, by its digest, on these terms.
+
+        What the parameters do not hold (which metrics follow the model, what weights) differs with it.
+        """
+        terms = [self.weighted_by, *(f"{name!r} {bound!r}" for name, bound in self.metrics.items())]
+        return hashlib.sha256(content + repr(terms).encode()).digest()
 
     def check(self, params: RoundParams, *, threat: Threat) -> None:
         """Check parameters that a server proposes: all but the cohort's size and the model's must be as agreed.

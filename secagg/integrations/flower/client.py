@@ -118,13 +118,17 @@ class _Exchange:
 
     def join(self, asked: Envelope, kept: Kept | None) -> tuple[Envelope, Kept | None]:
         """Answer an invitation; the same one again gets the same bytes, any other begins a new session."""
-        invitation = hashlib.sha256(asked.params + asked.context + asked.payload).digest()
+        invitation = hashlib.sha256(asked.params + asked.content + asked.payload).digest()
         if kept is not None and kept.invitation == invitation:
             return self.go_on(asked, kept)
         params = self._agreed_params(asked.params)
-        session = ClientSession(params, self._client_id(), context=asked.context, identity=self._identity)
-        answer = session.receive(asked.payload)
-        return self._reply(session, answer, Kept(invitation=invitation, context=asked.context, session=b""))
+        context = self.member.agreement.context(asked.content)
+        session = ClientSession(params, self._client_id(), context=context, identity=self._identity)
+        try:
+            answer = session.receive(asked.payload)
+        except ServerFault as problem:
+            raise ServerFault(f"{problem} (both sides must name the same metrics and weighted_by)") from None
+        return self._reply(session, answer, Kept(invitation=invitation, content=asked.content, session=b""))
 
     def go_on(self, asked: Envelope, kept: Kept | None) -> tuple[Envelope, Kept | None]:
         """Answer a later message of the session that is kept."""
@@ -178,7 +182,7 @@ class _Exchange:
     def _submit(self, session: ClientSession, kept: Kept) -> Reply:
         content = steps.without_envelope(self.message.content)
         metadata = self.message.metadata
-        if steps.content_digest(metadata.run_id, metadata.message_type, content) != kept.context:
+        if steps.content_digest(metadata.run_id, metadata.message_type, content) != kept.content:
             raise ServerFault("the train message is not the one that this round was begun for")
         model = Model.take_from(content)
         vector, weight = update_vector(model, self._train(content), self.member.agreement)
@@ -206,7 +210,7 @@ class _Exchange:
         else:
             saved = session.save(seal_key=self.own.seal_key)
             fixed = isinstance(answer, BeaconNeeded)
-            after = Kept(invitation=kept.invitation, context=kept.context, session=saved, fixed=fixed)
+            after = Kept(invitation=kept.invitation, content=kept.content, session=saved, fixed=fixed)
         if isinstance(answer, BeaconNeeded):
             return Envelope(step=steps.FIXED), after
         if isinstance(answer, InputNeeded):  # pragma: no cover - it is met with the vector before

@@ -38,19 +38,19 @@ class Envelope:
         step: one of ``STEPS``.
         payload: the session's bytes; empty where none are due.
         params: with ``JOIN``, the round's parameters, encoded.
-        context: with ``JOIN``, the 32 bytes of the round's context.
+        content: with ``JOIN``, the digest of the train message to come, 32 bytes.
     """
 
     step: str
     payload: bytes = b""
     params: bytes = b""
-    context: bytes = b""
+    content: bytes = b""
 
     def put_into(self, content: RecordDict) -> RecordDict:
         """Return a new content with this beside what ``content`` holds; its records are shared, not copied."""
         config = ConfigRecord({"version": VERSION, "step": self.step})
         if self.params:
-            config["params"], config["context"] = self.params, self.context
+            config["params"], config["content"] = self.params, self.content
         own: dict[str, ArrayRecord | ConfigRecord] = {CONFIG_KEY: config}
         if self.payload:
             array = Array(dtype="uint8", shape=(len(self.payload),), stype="bytes", data=self.payload)
@@ -69,10 +69,10 @@ class Envelope:
             raise DecodeError("the message bears nothing of a secure sum")
         if config.get("version") != VERSION:
             raise DecodeError("the message is of another version of this integration")
-        step, params, context = (config.get(name, b"") for name in ("step", "params", "context"))
-        if step not in STEPS or not isinstance(params, bytes) or not isinstance(context, bytes):
+        step, params, digest = (config.get(name, b"") for name in ("step", "params", "content"))
+        if step not in STEPS or not isinstance(params, bytes) or not isinstance(digest, bytes):
             raise DecodeError("the message's description is malformed")
-        if bool(params) != (step == JOIN) or len(context) != (32 if step == JOIN else 0):
+        if bool(params) != (step == JOIN) or len(digest) != (32 if step == JOIN else 0):
             raise DecodeError("the message's description is malformed")
         payload = b""
         if record is not None:
@@ -80,7 +80,7 @@ class Envelope:
             if not isinstance(array, Array) or len(record) != 1 or not isinstance(array.data, bytes):
                 raise DecodeError("the message's payload is malformed")
             payload = array.data
-        return cls(step=str(step), payload=payload, params=params, context=context)
+        return cls(step=str(step), payload=payload, params=params, content=digest)
 
 
 def without_envelope(content: RecordDict) -> RecordDict:

@@ -58,7 +58,7 @@ class SecureRound:
     Args:
         session: a new session.
         asked: the strategy's messages, one a node.
-        context: the round's context, as the session has it.
+        content: digest of what they say, which the session's context was made of.
         send: delivers messages.
         beacon: what the graph is drawn from where the session needs one.
         threads: how many threads share the unmasking.
@@ -69,13 +69,13 @@ class SecureRound:
         session: ServerSession,
         asked: Sequence[Message],
         *,
-        context: bytes,
+        content: bytes,
         send: Send,
         beacon: Beacon | None = None,
         threads: int = 1,
     ) -> None:
         self._session, self._send, self._beacon, self._threads = session, send, beacon, threads
-        self._context = context
+        self._content = content
         self._asked = {int(message.metadata.dst_node_id): message for message in asked}
         # Who is who shows in the first replies where identities are the directory's, and is known else
         known = session.params.threat == "semi-honest"
@@ -113,7 +113,7 @@ class SecureRound:
         """Invite every node. The invitation is the same for all, so it needs no roster to be sent."""
         invitation = next(iter(self._session.requests().values()))
         asked = Envelope(
-            step=steps.JOIN, payload=invitation, params=self._session.params.encode(), context=self._context
+            step=steps.JOIN, payload=invitation, params=self._session.params.encode(), content=self._content
         )
         return self._stage({node: (asked, RecordDict()) for node in self._asked}, "advertise_keys")
 

@@ -94,15 +94,15 @@ class SecAggGrid(Grid):
         return self._train(messages, timeout)
 
     def _train(self, messages: Sequence[Message], timeout: float | None) -> list[Message]:
-        model, context = Model.take_from(messages[0].content), _context(messages)
+        model, content = Model.take_from(messages[0].content), _common_content(messages)
         try:
-            session = self._session(messages, model, context)
+            session = self._session(messages, model, self._agreement.context(content))
         except ParameterError as problem:
             return self._failed(messages, RoundReport(nodes=len(messages), failure=f"ParameterError: {problem}"))
         one = SecureRound(
             session,
             messages,
-            context=context,
+            content=content,
             send=lambda sent, training: self._grid.send_and_receive(
                 sent, timeout=timeout if training else self._stage_timeout
             ),
@@ -224,7 +224,7 @@ class SecAggGrid(Grid):
         return self._grid.get_nodes()
 
 
-def _context(messages: Sequence[Message]) -> bytes:
+def _common_content(messages: Sequence[Message]) -> bytes:
     """Return the digest of what all messages say; clients compare it with the message that they train on."""
     first = messages[0].metadata
     digests: dict[int, bytes] = {}

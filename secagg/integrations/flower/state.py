@@ -29,13 +29,13 @@ class Kept:
 
     Attributes:
         invitation: digest of the invitation that it answered, 32 bytes.
-        context: digest of the train message that the round is about, 32 bytes.
+        content: digest of the train message that the round is about, 32 bytes.
         session: the session, saved and perhaps sealed.
         fixed: whether the roster is fixed and the beacon not looked up yet.
     """
 
     invitation: bytes
-    context: bytes
+    content: bytes
     session: bytes
     fixed: bool = False
 
@@ -44,7 +44,7 @@ class Kept:
 
     def encode(self) -> bytes:
         """Return one string of bytes."""
-        return _MAGIC + self.invitation + self.context + bytes([self.fixed]) + self.session
+        return _MAGIC + self.invitation + self.content + bytes([self.fixed]) + self.session
 
     @classmethod
     def decode(cls, data: bytes) -> Kept:
@@ -58,7 +58,7 @@ class Kept:
             raise DecodeError("the kept state is not one of this version")
         return cls(
             invitation=data[head : head + _DIGEST_BYTES],
-            context=data[head + _DIGEST_BYTES : digests],
+            content=data[head + _DIGEST_BYTES : digests],
             session=data[digests + 1 :],
             fixed=bool(data[digests]),
         )

@@ -9,6 +9,7 @@ import copy
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from flwr.common.serde import (
 )
 from flwr.serverapp import Grid
 
+from secagg.identity_files import new_directory, new_signing_key
 from secagg.integrations.flower.envelope import CONFIG_KEY, Envelope
 from secagg.pairwise.messages import Kind
 from secagg.wire import open_message
@@ -60,7 +62,10 @@ class MemoryGrid(Grid):
         run_id: int = 1,
         node_configs: dict[int, dict[str, Any]] | None = None,
         run_config: dict[str, Any] | None = None,
+        states: dict[int, RecordDict] | None = None,
     ) -> None:
+        # Runs of one series share a node's state, in Flower as here
+        self.states = {} if states is None else states
         self.app, self.script = app, script or (lambda delivery: [delivery.answer()])
         self.nodes = {
             one: Node(
@@ -81,7 +86,7 @@ class MemoryGrid(Grid):
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         messages = list(messages)
-        self.exchanges.append(_kind(messages[0]) if messages else "nothing")
+        self.exchanges += [_kind(message) for message in messages[:1]]
         replies = []
         for message in messages:
             message.metadata.__dict__["_message_id"] = f"message {next(self._ids)}"
@@ -96,12 +101,13 @@ class MemoryGrid(Grid):
         node = self.nodes[node_id]
         # As in Flower: the process gets a copy of the context, and what it made of it comes back with the reply
         context = context_from_proto(context_to_proto(node.context))
+        context.state = recorddict_from_proto(recorddict_to_proto(self.states.setdefault(node_id, RecordDict())))
         node.handled += 1
         try:
             reply = self.app(node)(copy.copy(message), context)
         except Exception as problem:
             reply = Message(Error(code=2, reason=f"{type(problem)}:<'{problem}'>"), reply_to=message)
-        node.context = context
+        node.context, self.states[node_id] = context, context.state
         return over_the_wire(reply)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
@@ -178,8 +184,34 @@ def train(message: Message, node_id: int) -> Message:
     return Message(RecordDict({"arrays": ArrayRecord(trained), "metrics": metrics}), reply_to=message)
 
 
+def expected(arrays: ArrayRecord, nodes: Iterable[int]) -> dict[str, np.ndarray]:
+    """Plain federated averaging's next model over these nodes."""
+    nodes = list(nodes)
+    message = Message(RecordDict({"arrays": arrays, "config": ConfigRecord()}), 1, "train")
+    trained = [train(message, node).content["arrays"] for node in nodes]
+    weights = [examples(node) for node in nodes]
+    return {name: np.average([one[name].numpy() for one in trained], axis=0, weights=weights) for name in arrays}
+
+
 def examples(node_id: int) -> int:
     return 10 + 7 * (node_id % 5)
+
+
+def identities(folder: Path, nodes: Iterable[int]) -> tuple[dict[int, dict[str, Any]], str]:
+    """Make what the identity commands make; return each node's own configuration, and the run's directory."""
+    nodes = list(nodes)
+    for node in nodes:
+        new_signing_key(folder / f"{node}.key")
+    directory = new_directory(folder / "cohort.json", [folder / f"{node}.pub" for node in nodes])
+    configs = {
+        node: {
+            "secagg-key": str(folder / f"{node}.key"),
+            "secagg-directory-digest": directory.digest().hex(),
+            "secagg-state": str(folder / "states"),
+        }
+        for node in nodes
+    }
+    return configs, directory.to_json()
 
 
 def client_app(*mods: Any) -> Callable[[Node], ClientApp]:
