@@ -30,7 +30,7 @@ class RoundReport:
 
     Attributes:
         nodes: how many were sent the strategy's message.
-        survivors: how many are in the sum; 0 where there is none.
+        survivors: the nodes in the sum, ascending; none where there is no sum.
         failure: why there is no sum, or None.
         faults: node -> why it dropped out or which of its messages did not count.
         seconds: exchange -> wall seconds from sending to the closing of its stage, in order.
@@ -39,7 +39,7 @@ class RoundReport:
     """
 
     nodes: int
-    survivors: int = 0
+    survivors: tuple[int, ...] = ()
     failure: str | None = None
     faults: dict[int, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -100,8 +100,8 @@ class SecureRound:
             self._session.abort()
             self.report.failure = f"{type(problem).__name__}: {problem}"
             raise
-        result = self._session.result
-        self.report.survivors = len(result.survivors)
+        result, nodes = self._session.result, self.node_of
+        self.report.survivors = tuple(sorted(nodes[client] for client in result.survivors))
         return result
 
     @property

@@ -153,18 +153,17 @@ class SecAggGrid(Grid):
         timing = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report.seconds.items())
         _logger.info(
             "secure aggregation: %d of %d nodes in the sum, %d exchanges: %s",
-            report.survivors,
+            len(report.survivors),
             report.nodes,
             report.exchanges,
             timing,
         )
         arrays, metrics = mean_reply(model, result.mean, self._agreement)
-        survivors = {one.node_of[client] for client in result.survivors}
         weights = iter([result.weight])
         replies = []
         for message in messages:
             node = int(message.metadata.dst_node_id)
-            if node not in survivors:
+            if node not in report.survivors:
                 replies.append(_error(message, "not in the sum", report))
                 continue
             record = MetricRecord({self._agreement.weighted_by: next(weights, 0), **metrics})

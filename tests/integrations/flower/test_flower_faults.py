@@ -57,7 +57,7 @@ def test_a_round_with_everybody(federation, threat):
     inner, grid = federation(threat)
     check(start(grid), NODES)
     assert inner.exchanges == list(KINDS[threat])
-    assert grid.rounds[0].survivors == 5
+    assert len(grid.rounds[0].survivors) == 5
 
 
 @pytest.mark.parametrize(("threat", "kind"), EVERY_KIND)
@@ -242,7 +242,7 @@ def test_another_nodes_reply_does_not_pass_for_ones_own(federation, threat, kind
 
     start(grid, strategy=InOrder(fraction_evaluate=0.0))
     assert 13 in grid.rounds[0].faults
-    assert grid.rounds[0].survivors in (4, 5)
+    assert len(grid.rounds[0].survivors) in (4, 5)
 
 
 def test_two_runs_at_once_on_the_same_nodes(federation):
