@@ -101,7 +101,7 @@ class Network:
         )
         app = self.folder / "app"
         shutil.copytree(HERE, app, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        pairs = [f"{key}={value!r}" for key, value in config.items()]
+        pairs = [f"{key}={toml(value)}" for key, value in config.items()]
         command = [str(BIN / "flwr"), "run", str(app), "loopback", "--stream", "--run-config", " ".join(pairs)]
         with (self.folder / "run.log").open("wb") as log:
             return subprocess.run(
@@ -156,6 +156,11 @@ def kill_mid_round(net: Network, victim: int, messages: int, done: threading.Eve
         time.sleep(0.05)
 
 
+def toml(value: object) -> str:
+    """Return a value as the run's configuration takes it: text in single quotes, which need no escapes inside."""
+    return f"'{value}'" if isinstance(value, str) else json.dumps(value)
+
+
 def free_port() -> int:
     """Return a port of loopback that nobody listens on just now."""
     with socket.socket() as probe:
@@ -169,6 +174,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--hospitals", type=int, default=5)
     parser.add_argument("--threat", default="malicious-server", choices=["semi-honest", "malicious-server"])
+    parser.add_argument("--pipelined", action="store_true", help="advertise the next round's keys ahead")
     parser.add_argument(
         "--kill-at",
         type=int,
@@ -180,7 +186,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write all figures there")
     asked = parser.parse_args()
     exchanges = 5 if asked.threat == "malicious-server" else 4
-    kill_at = 1 + exchanges + 3 if asked.kill_at < 0 else asked.kill_at  # the query comes before the first round
+    exchanges_before = 1 + exchanges  # the query comes before the first round
+    third = 2 if asked.pipelined else 3
+    kill_at = exchanges_before + third if asked.kill_at < 0 else asked.kill_at
     with tempfile.TemporaryDirectory(prefix="hospitals-") as name, network(Path(name)) as net:
         outcome = train(net, asked, kill_at)
     from comparison import show
@@ -193,11 +201,12 @@ def main() -> None:
 
 def train(net: Network, asked: argparse.Namespace, kill_at: int) -> dict:
     """Run the app in a network and return what its server wrote."""
-    configs: list[dict[str, object]] = [{} for _ in range(asked.hospitals)]
+    configs: list[dict[str, object]] = [{"pipelined": True} if asked.pipelined else {} for _ in range(asked.hospitals)]
     config: dict[str, object] = {
         "rounds": asked.rounds,
         "hospitals": asked.hospitals,
         "threat": asked.threat,
+        "pipelined": asked.pipelined,
         "result": str(net.folder / "result.json"),
     }
     if asked.threat == "malicious-server":

@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--hospitals", type=int, default=5)
     parser.add_argument("--threat", default="malicious-server", choices=["semi-honest", "malicious-server"])
+    parser.add_argument("--pipelined", action="store_true", help="advertise the next round's keys ahead")
     parser.add_argument("--json", type=Path, help="write all figures there")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hospitals-") as folder:
@@ -65,7 +66,8 @@ def main() -> None:
             secure["directory"] = make_identities(Path(folder), asked.hospitals)
             os.environ["HOSPITALS_SIMULATED_KEYS"] = folder
         size = {"rounds": asked.rounds, "hospitals": asked.hospitals}
-        modifier = secagg_mod(node=client_app.node, **TERMS)
+        secure["pipelined"] = asked.pipelined
+        modifier = secagg_mod(node=client_app.node, pipelined=asked.pipelined, **TERMS)
         outcomes = {
             "secure": run(client_app.make_app([modifier]), secure=secure, **size),
             "plain": run(client_app.make_app([]), secure=None, **size),

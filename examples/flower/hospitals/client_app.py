@@ -5,6 +5,7 @@ from pathlib import Path
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import ClientAppCallable
 
 from hospitals.task import LOCAL, TERMS, federation, to_arrays, to_model
 from secagg.identity import Identity
@@ -50,4 +51,13 @@ def own_records(context: Context) -> linear.Records:
     ]
 
 
-app = make_app([secagg_mod(node=node, **TERMS)])
+BOUND, PIPELINED = secagg_mod(node=node, **TERMS), secagg_mod(node=node, pipelined=True, **TERMS)
+
+
+def as_this_node_agreed(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+    """Choose the terms by the node's own configuration, never by the run's."""
+    modifier = PIPELINED if context.node_config.get("pipelined") else BOUND
+    return modifier(message, context, call_next)
+
+
+app = make_app([as_this_node_agreed])

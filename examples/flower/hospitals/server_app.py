@@ -25,6 +25,7 @@ def main(grid: Grid, context: Context) -> None:
         threat=config["threat"],
         directory=config["secagg-directory"] or None,
         stage_timeout=60.0,
+        pipelined=config["pipelined"],
         **TERMS,
     )
     outcome = train(secure, rounds=config["rounds"], hospitals=config["hospitals"], seed=config["seed"])

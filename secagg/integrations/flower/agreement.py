@@ -28,6 +28,7 @@ class Terms(TypedDict, total=False):
     protocol: Protocol
     metrics: Mapping[str, float]
     weighted_by: str
+    pipelined: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,9 @@ class Agreement:
         metrics: metrics of the train replies that are averaged securely, each with its largest magnitude (beyond it the
             value is cut); all others never leave the client.
         weighted_by: the metric that weights a client, as the strategy's ``weighted_by_key``.
+        pipelined: whether the keys of the next round ride on the last reply of this one, which saves an exchange a
+            round. They are advertised before the next model exists, so they are not bound to it: in the semi-honest
+            model alone. A client that was sent another model than the rest refuses the round's last request.
 
     Raises:
         ParameterError: an argument lies outside its range.
@@ -59,6 +63,7 @@ class Agreement:
     protocol: Protocol = "secagg+"
     metrics: Mapping[str, float] = field(default_factory=dict)
     weighted_by: str = "num-examples"
+    pipelined: bool = False
 
     def __post_init__(self) -> None:
         FixedPoint(clip=self.clip, bits=self.bits)
@@ -84,6 +89,8 @@ class Agreement:
         """
         if clients < self.min_clients:
             raise ParameterError(f"{clients} clients are invited, and at least {self.min_clients} were agreed on")
+        if self.pipelined and threat == "malicious-server":
+            raise ParameterError("pipelined rounds are not bound to their model, which a malicious server would abuse")
         return RoundParams.plan(
             clients=clients,
             dimension=dimension + self.extra_coordinates(),
@@ -102,6 +109,10 @@ class Agreement:
         """
         terms = [self.weighted_by, *(f"{name!r} {bound!r}" for name, bound in self.metrics.items())]
         return hashlib.sha256(content + repr(terms).encode()).digest()
+
+    def following(self, content: bytes, session_id: bytes) -> bytes:
+        """Return what stands for the train message's digest in a pipelined round: a digest of the round before."""
+        return hashlib.sha256(b"secagg pipelined" + content + session_id).digest()
 
     def check(self, params: RoundParams, *, threat: Threat) -> None:
         """Check parameters that a server proposes: all but the cohort's size and the model's must be as agreed.

@@ -10,7 +10,7 @@ import copy
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Unpack
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -27,6 +27,7 @@ from secagg.integrations.flower.update import Model, update_vector
 from secagg.params import RoundParams, Threat
 from secagg.session.answers import BeaconNeeded, InputNeeded, Reply
 from secagg.session.client import ClientSession
+from secagg.wire import open_message
 
 CallNext = Callable[[Message, Context], Message]
 Mod = Callable[[Message, Context, CallNext], Message]
@@ -103,7 +104,7 @@ class _Member:
             store.wipe()
         else:
             store.put(after)
-        return reply.put_into(RecordDict())
+        return reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,21 +117,14 @@ class _Exchange:
     context: Context
     call_next: CallNext
 
-    def join(self, asked: Envelope, kept: Kept | None) -> tuple[Envelope, Kept | None]:
+    def join(self, asked: Envelope, kept: Kept | None) -> tuple[RecordDict, Kept | None]:
         """Answer an invitation; the same one again gets the same bytes, any other begins a new session."""
-        invitation = hashlib.sha256(asked.params + asked.content + asked.payload).digest()
-        if kept is not None and kept.invitation == invitation:
+        if kept is not None and kept.invitation == _digest_of(asked):
             return self.go_on(asked, kept)
-        params = self._agreed_params(asked.params)
-        context = self.member.agreement.context(asked.content)
-        session = ClientSession(params, self._client_id(), context=context, identity=self._identity)
-        try:
-            answer = session.receive(asked.payload)
-        except ServerFault as problem:
-            raise ServerFault(f"{problem} (both sides must name the same metrics and weighted_by)") from None
-        return self._reply(session, answer, Kept(invitation=invitation, content=asked.content, session=b""))
+        reply, after = self._begin(asked)
+        return reply.put_into(RecordDict()), after
 
-    def go_on(self, asked: Envelope, kept: Kept | None) -> tuple[Envelope, Kept | None]:
+    def go_on(self, asked: Envelope, kept: Kept | None) -> tuple[RecordDict, Kept | None]:
         """Answer a later message of the session that is kept."""
         if kept is None:
             raise LocalProtocolError("no round is open on this node: it was finished, dismissed, or its state was lost")
@@ -142,8 +136,37 @@ class _Exchange:
             # The roster came again with the request: the session compares it with what it fixed
             answer = self._use_beacon(session, answer.session_id)
         if isinstance(answer, InputNeeded):
-            answer = self._submit(session, kept)
-        return self._reply(session, answer, kept)
+            answer, kept = self._submit(session, kept)
+        if isinstance(answer, BeaconNeeded):
+            return Envelope(step=steps.FIXED).put_into(RecordDict()), self._kept(session, replace(kept, fixed=True))
+        reply = Envelope(step=steps.ANSWER, payload=answer.payload).put_into(RecordDict())
+        if session.stage is not None:
+            return reply, self._kept(session, replace(kept, fixed=False))
+        return self._go_ahead(reply, kept, open_message(asked.payload)[0].session)
+
+    def _begin(self, asked: Envelope, *, ahead: bool = False) -> tuple[Envelope, Kept]:
+        params = self._agreed_params(asked.params)
+        context = self.member.agreement.context(asked.content)
+        session = ClientSession(params, self._client_id(), context=context, identity=self._identity)
+        try:
+            answer = session.receive(asked.payload)
+        except ServerFault as problem:
+            raise ServerFault(f"{problem} (both sides must name the same metrics and weighted_by)") from None
+        if not isinstance(answer, Reply):  # pragma: no cover - an invitation is answered with keys
+            raise LocalProtocolError("an invitation was not answered with keys")
+        kept = Kept(invitation=_digest_of(asked), content=asked.content, session=b"", ahead=ahead)
+        return Envelope(step=steps.ANSWER, payload=answer.payload), self._kept(session, kept)
+
+    def _go_ahead(self, reply: RecordDict, kept: Kept, session_id: bytes) -> tuple[RecordDict, Kept | None]:
+        """End a round: its state is wiped, and where the next one is invited to already, its keys go along."""
+        agreement = self.member.agreement
+        if not agreement.pipelined or steps.FOLLOWING not in self.message.content:
+            return reply, None
+        asked = Envelope.take_from(self.message.content, steps.FOLLOWING)
+        if asked.step != steps.JOIN or asked.content != agreement.following(kept.content, session_id):
+            raise ServerFault("the next round does not follow this one: its model was another, or its session")
+        ahead, after = self._begin(asked, ahead=True)
+        return ahead.put_into(reply, steps.FOLLOWING), after
 
     def _agreed_params(self, encoded: bytes) -> RoundParams:
         try:
@@ -179,14 +202,15 @@ class _Exchange:
             raise InputError("this graph is drawn from a public beacon, and secagg_mod was given none")
         return session.use_beacon(self.member.beacon(session_id))
 
-    def _submit(self, session: ClientSession, kept: Kept) -> Reply:
+    def _submit(self, session: ClientSession, kept: Kept) -> tuple[Reply, Kept]:
         content = steps.without_envelope(self.message.content)
         metadata = self.message.metadata
-        if steps.content_digest(metadata.run_id, metadata.message_type, content) != kept.content:
+        digest = steps.content_digest(metadata.run_id, metadata.message_type, content)
+        if not kept.ahead and digest != kept.content:
             raise ServerFault("the train message is not the one that this round was begun for")
         model = Model.take_from(content)
         vector, weight = update_vector(model, self._train(content), self.member.agreement)
-        return session.submit(vector, weight)
+        return session.submit(vector, weight), replace(kept, content=digest, ahead=False)
 
     def _train(self, content: RecordDict) -> RecordDict:
         """Let the app train; what it raises stays here, for its text could hold records."""
@@ -202,20 +226,12 @@ class _Exchange:
             _logger.error("training failed", exc_info=problem)
         raise LocalProtocolError(f"the app's train function {failure}; the node's own log says more")
 
-    def _reply(
-        self, session: ClientSession, answer: Reply | InputNeeded | BeaconNeeded, kept: Kept
-    ) -> tuple[Envelope, Kept | None]:
-        if session.stage is None:
-            after = None
-        else:
-            saved = session.save(seal_key=self.own.seal_key)
-            fixed = isinstance(answer, BeaconNeeded)
-            after = Kept(invitation=kept.invitation, content=kept.content, session=saved, fixed=fixed)
-        if isinstance(answer, BeaconNeeded):
-            return Envelope(step=steps.FIXED), after
-        if isinstance(answer, InputNeeded):  # pragma: no cover - it is met with the vector before
-            raise LocalProtocolError("the session awaits a vector")
-        return Envelope(step=steps.ANSWER, payload=answer.payload), after
+    def _kept(self, session: ClientSession, kept: Kept) -> Kept:
+        return replace(kept, session=session.save(seal_key=self.own.seal_key))
+
+
+def _digest_of(invitation: Envelope) -> bytes:
+    return hashlib.sha256(invitation.params + invitation.content + invitation.payload).digest()
 
 
 def _store(own: NodeSecrets, context: Context, run_id: int) -> Store:

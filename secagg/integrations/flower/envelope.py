@@ -15,7 +15,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from secagg.errors import DecodeError, InputError
 
 VERSION = 1
-CONFIG_KEY, PAYLOAD_KEY = "secagg", "secagg.payload"
+PRESENT, FOLLOWING = "secagg", "secagg.following"
+"""Names of our records: of this round, and of the next one where its keys are advertised ahead."""
 
 JOIN = "join"
 """The invitation, with the parameters and the digest of the train message that the round will be about."""
@@ -46,25 +47,25 @@ class Envelope:
     params: bytes = b""
     content: bytes = b""
 
-    def put_into(self, content: RecordDict) -> RecordDict:
+    def put_into(self, content: RecordDict, name: str = PRESENT) -> RecordDict:
         """Return a new content with this beside what ``content`` holds; its records are shared, not copied."""
         config = ConfigRecord({"version": VERSION, "step": self.step})
         if self.params:
             config["params"], config["content"] = self.params, self.content
-        own: dict[str, ArrayRecord | ConfigRecord] = {CONFIG_KEY: config}
+        own: dict[str, ArrayRecord | ConfigRecord] = {name: config}
         if self.payload:
             array = Array(dtype="uint8", shape=(len(self.payload),), stype="bytes", data=self.payload)
-            own[PAYLOAD_KEY] = ArrayRecord({"payload": array})
+            own[f"{name}.payload"] = ArrayRecord({"payload": array})
         return RecordDict({**dict(content.items()), **own})
 
     @classmethod
-    def take_from(cls, content: RecordDict) -> Envelope:
+    def take_from(cls, content: RecordDict, name: str = PRESENT) -> Envelope:
         """Read what ``put_into`` wrote.
 
         Raises:
             DecodeError: there is none, or it is malformed.
         """
-        config, record = content.get(CONFIG_KEY), content.get(PAYLOAD_KEY)
+        config, record = content.get(name), content.get(f"{name}.payload")
         if not isinstance(config, ConfigRecord):
             raise DecodeError("the message bears nothing of a secure sum")
         if config.get("version") != VERSION:
@@ -85,7 +86,7 @@ class Envelope:
 
 def without_envelope(content: RecordDict) -> RecordDict:
     """Return a new content with the application's own records alone."""
-    return RecordDict({key: record for key, record in content.items() if key not in (CONFIG_KEY, PAYLOAD_KEY)})
+    return RecordDict({key: record for key, record in content.items() if key.split(".")[0] != PRESENT})
 
 
 def is_train(message: Message) -> bool:

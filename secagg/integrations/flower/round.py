@@ -24,6 +24,25 @@ Send = Callable[[Sequence[Message], bool], Iterable[Message]]
 Beacon = Callable[[bytes], bytes]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ahead:
+    """A round whose keys are advertised with the last replies of the one before.
+
+    Attributes:
+        session: the next round's.
+        nodes: its roster, that of the round before.
+        content: what stands for its train message's digest.
+    """
+
+    session: ServerSession
+    nodes: frozenset[int]
+    content: bytes
+
+    def invitation(self) -> Envelope:
+        """Return what goes to every node along with its last request."""
+        return _invitation(self.session, self.content)
+
+
 @dataclass(slots=True, kw_only=True)
 class RoundReport:
     """What one secure sum took, for whoever runs the server.
@@ -61,6 +80,8 @@ class SecureRound:
         content: digest of what they say, which the session's context was made of.
         send: delivers messages.
         beacon: what the graph is drawn from where the session needs one.
+        prepare: session_id -> the next round, where its keys shall ride on the last replies.
+        joined: whether all nodes' keys are in the session already.
         threads: how many threads share the unmasking.
     """
 
@@ -72,10 +93,13 @@ class SecureRound:
         content: bytes,
         send: Send,
         beacon: Beacon | None = None,
+        prepare: Callable[[bytes], Ahead] | None = None,
+        joined: bool = False,
         threads: int = 1,
     ) -> None:
         self._session, self._send, self._beacon, self._threads = session, send, beacon, threads
-        self._content = content
+        self._content, self._prepare, self._joined = content, prepare, joined
+        self.ahead: Ahead | None = None
         self._asked = {int(message.metadata.dst_node_id): message for message in asked}
         # Who is who shows in the first replies where identities are the directory's, and is known else
         known = session.params.threat == "semi-honest"
@@ -89,7 +113,7 @@ class SecureRound:
             SecAggError: the round cannot end with a sum; nothing of any client was revealed. See the report.
         """
         try:
-            requests = self._join()
+            requests = self._session.advance() if self._joined else self._join()
             while requests:
                 if self._session.beacon_needed:
                     self._fix_roster(requests)
@@ -110,22 +134,27 @@ class SecureRound:
         return {client: node for node, client in self._client_of.items()}
 
     def _join(self) -> Mapping[int, bytes]:
-        """Invite every node. The invitation is the same for all, so it needs no roster to be sent."""
-        invitation = next(iter(self._session.requests().values()))
-        asked = Envelope(
-            step=steps.JOIN, payload=invitation, params=self._session.params.encode(), content=self._content
-        )
+        """Invite every node; that needs no client's id, as the invitation is the same for all."""
+        asked = _invitation(self._session, self._content)
         return self._stage({node: (asked, RecordDict()) for node in self._asked}, "advertise_keys")
 
     def _exchange(self, requests: Mapping[int, bytes], step: str) -> Mapping[int, bytes]:
         stage = str(self._session.stage)
         nodes = self.node_of
+        beside = self._invitation_ahead(stage)
         sent = {}
         for client_id, payload in requests.items():
             node = nodes[client_id]
-            content = self._asked[node].content if stage == "masked_input" else RecordDict()
+            content = self._asked[node].content if stage == "masked_input" else beside
             sent[node] = (Envelope(step=step, payload=payload), content)
         return self._stage(sent, stage)
+
+    def _invitation_ahead(self, stage: str) -> RecordDict:
+        session_id = self._session.session_id
+        if stage != "unmask" or self._prepare is None or session_id is None:
+            return RecordDict()
+        self.ahead = self._prepare(session_id)
+        return self.ahead.invitation().put_into(RecordDict(), steps.FOLLOWING)
 
     def _fix_roster(self, requests: Mapping[int, bytes]) -> None:
         """Have everybody make the roster durable, then look the beacon up."""
@@ -182,6 +211,10 @@ class SecureRound:
             answer = Envelope.take_from(reply.content)
             self.report.bytes_up[stage] += len(answer.payload)
             fold(node, answer)
+            if self.ahead is not None and steps.FOLLOWING in reply.content:
+                keys = Envelope.take_from(reply.content, steps.FOLLOWING)
+                self.report.bytes_up[stage] += len(keys.payload)
+                self.ahead.session.receive(self._client_of[node], keys.payload)
         except StaleMessage:
             return
         except (DecodeError, PeerFault) as problem:
@@ -202,3 +235,9 @@ class SecureRound:
     def _message(self, node: int, envelope: Envelope, content: RecordDict) -> Message:
         asked = self._asked[node].metadata
         return Message(envelope.put_into(content), node, asked.message_type, ttl=asked.ttl, group_id=asked.group_id)
+
+
+def _invitation(session: ServerSession, content: bytes) -> Envelope:
+    # The invitation is the same for everybody, so any client's serves
+    payload = next(iter(session.requests().values()))
+    return Envelope(step=steps.JOIN, payload=payload, params=session.params.encode(), content=content)

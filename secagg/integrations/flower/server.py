@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -18,7 +18,7 @@ from secagg.integrations.flower import envelope as steps
 from secagg.integrations.flower.agreement import Agreement, Terms
 from secagg.integrations.flower.envelope import Envelope
 from secagg.integrations.flower.node import DIRECTORY
-from secagg.integrations.flower.round import Beacon, RoundReport, SecureRound
+from secagg.integrations.flower.round import Ahead, Beacon, RoundReport, SecureRound
 from secagg.integrations.flower.update import Model, mean_reply
 from secagg.pairwise.masking import check_threads
 from secagg.params import RoundParams, Threat
@@ -76,6 +76,7 @@ class SecAggGrid(Grid):
         self._grid, self._threat, self._directory = grid, threat, directory
         self._beacon, self._stage_timeout, self._threads = beacon, stage_timeout, threads
         self._agreement = Agreement(**terms)
+        self._ahead: Ahead | None = None
         self.rounds: list[RoundReport] = []
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
@@ -95,8 +96,9 @@ class SecAggGrid(Grid):
 
     def _train(self, messages: Sequence[Message], timeout: float | None) -> list[Message]:
         model, content = Model.take_from(messages[0].content), _common_content(messages)
+        begun = self._begun_ahead(messages, model)
         try:
-            session = self._session(messages, model, self._agreement.context(content))
+            session = begun or self._session(messages, model, self._agreement.context(content))
         except ParameterError as problem:
             return self._failed(messages, RoundReport(nodes=len(messages), failure=f"ParameterError: {problem}"))
         one = SecureRound(
@@ -107,6 +109,8 @@ class SecAggGrid(Grid):
                 sent, timeout=timeout if training else self._stage_timeout
             ),
             beacon=self._beacon,
+            prepare=self._preparing(session, messages, content) if self._agreement.pipelined else None,
+            joined=begun is not None,
             threads=self._threads,
         )
         try:
@@ -114,12 +118,35 @@ class SecAggGrid(Grid):
         except SecAggError:
             self._dismiss(messages)
             return self._failed(messages, one.report)
+        self._ahead = one.ahead
         return self._replies(messages, model, result, one)
 
     def _failed(self, messages: Sequence[Message], report: RoundReport) -> list[Message]:
         self.rounds.append(report)
         _logger.error("secure aggregation: no sum: %s", report.failure)
         return [_error(message, f"no sum: {report.failure}", report) for message in messages]
+
+    def _preparing(
+        self, session: ServerSession, messages: Sequence[Message], content: bytes
+    ) -> Callable[[bytes], Ahead]:
+        """Return what begins the round after this one, for the same nodes and a model of the same size."""
+        nodes = frozenset(int(message.metadata.dst_node_id) for message in messages)
+
+        def prepare(session_id: bytes) -> Ahead:
+            following = self._agreement.following(content, session_id)
+            context = self._agreement.context(following)
+            return Ahead(session=ServerSession(session.params, nodes, context=context), nodes=nodes, content=following)
+
+        return prepare
+
+    def _begun_ahead(self, messages: Sequence[Message], model: Model) -> ServerSession | None:
+        """Return the session that the last round began, if it is for these nodes and model and has everybody's keys."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None or ahead.session.waiting_for:
+            return None
+        nodes = {int(message.metadata.dst_node_id) for message in messages}
+        fits = len(messages) == len(nodes) and nodes == ahead.nodes
+        return ahead.session if fits and ahead.session.params == self._plan(len(nodes), model) else None
 
     def _session(self, messages: Sequence[Message], model: Model, context: bytes) -> ServerSession:
         nodes = [int(message.metadata.dst_node_id) for message in messages]

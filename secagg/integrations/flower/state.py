@@ -32,19 +32,21 @@ class Kept:
         content: digest of the train message that the round is about, 32 bytes.
         session: the session, saved and perhaps sealed.
         fixed: whether the roster is fixed and the beacon not looked up yet.
+        ahead: whether ``content`` is only the digest of the round before, since this one's model was not there yet.
     """
 
     invitation: bytes
     content: bytes
     session: bytes
     fixed: bool = False
+    ahead: bool = False
 
     def __repr__(self) -> str:
         return f"Kept({len(self.session)} bytes of session)"
 
     def encode(self) -> bytes:
         """Return one string of bytes."""
-        return _MAGIC + self.invitation + self.content + bytes([self.fixed]) + self.session
+        return _MAGIC + self.invitation + self.content + bytes([self.fixed | self.ahead << 1]) + self.session
 
     @classmethod
     def decode(cls, data: bytes) -> Kept:
@@ -54,13 +56,14 @@ class Kept:
             DecodeError: it is too short or of another version.
         """
         head, digests = len(_MAGIC), len(_MAGIC) + 2 * _DIGEST_BYTES
-        if len(data) <= digests or not data.startswith(_MAGIC) or data[digests] > 1:
+        if len(data) <= digests or not data.startswith(_MAGIC) or data[digests] > 3:
             raise DecodeError("the kept state is not one of this version")
         return cls(
             invitation=data[head : head + _DIGEST_BYTES],
             content=data[head + _DIGEST_BYTES : digests],
             session=data[digests + 1 :],
-            fixed=bool(data[digests]),
+            fixed=bool(data[digests] & 1),
+            ahead=bool(data[digests] & 2),
         )
 
 

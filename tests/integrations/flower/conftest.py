@@ -1,4 +1,6 @@
+import atexit
 import os
+import shutil
 import tempfile
 
 import pytest
@@ -7,7 +9,9 @@ import pytest
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 os.environ.setdefault("FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION", "1")
-os.environ.setdefault("FLWR_HOME", tempfile.mkdtemp(prefix="flwr-tests-"))
+if "FLWR_HOME" not in os.environ:
+    os.environ["FLWR_HOME"] = tempfile.mkdtemp(prefix="flwr-tests-")
+    atexit.register(shutil.rmtree, os.environ["FLWR_HOME"], ignore_errors=True)
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 try:

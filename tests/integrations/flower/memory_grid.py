@@ -24,7 +24,7 @@ from flwr.common.serde import (
 from flwr.serverapp import Grid
 
 from secagg.identity_files import new_directory, new_signing_key
-from secagg.integrations.flower.envelope import CONFIG_KEY, Envelope
+from secagg.integrations.flower.envelope import PRESENT, Envelope
 from secagg.pairwise.messages import Kind
 from secagg.wire import open_message
 
@@ -144,7 +144,7 @@ def over_the_wire(message: Message) -> Message:
 
 def _kind(message: Message) -> str:
     """Name what a message asks for: the protocol's own kind, a step without one, or Flower's message type."""
-    if CONFIG_KEY not in message.content:
+    if PRESENT not in message.content:
         return str(message.metadata.message_type)
     envelope = Envelope.take_from(message.content)
     if not envelope.payload:

@@ -335,7 +335,7 @@ def test_a_state_that_answered_nothing_may_serve_again(tmp_path):
     assert FileStore(tmp_path, run_id=1, node_id=2).take() is None
 
 
-@pytest.mark.parametrize("data", [b"", b"SFst\x01", b"SFst\x02" + bytes(80), b"SFst\x01" + bytes(64) + b"\x02session"])
+@pytest.mark.parametrize("data", [b"", b"SFst\x01", b"SFst\x02" + bytes(80), b"SFst\x01" + bytes(64) + b"\x04session"])
 def test_a_damaged_state_is_refused(data):
     with pytest.raises(DecodeError):
         Kept.decode(data)

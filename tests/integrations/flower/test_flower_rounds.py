@@ -8,7 +8,9 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedProx
 
 from memory_grid import MemoryGrid, client_app, examples, initial_arrays
+from secagg.identity import Directory
 from secagg.integrations.flower import SecAggGrid, secagg_mod
+from secagg.primitives.signature import SigningKey
 
 NODES = (11, 12, 13, 14, 15)
 SETTLED = {"fraction_evaluate": 1.0, "min_train_nodes": 2}
@@ -58,6 +60,60 @@ def test_four_exchanges_a_round_and_the_state_is_wiped_after_it():
     assert [report.exchanges for report in grid.rounds] == [4, 4]
     assert all(not node.context.state for node in inner.nodes.values())
     assert all(len(node.trained) == 2 for node in inner.nodes.values())
+
+
+def test_pipelined_rounds_take_three_exchanges_after_the_first():
+    inner = MemoryGrid(client_app(secagg_mod(pipelined=True, bits=24)), NODES)
+    grid = SecAggGrid(inner, pipelined=True, bits=24)
+    secure = run(grid, FedAvg(fraction_evaluate=0.0), rounds=3)
+    three = ["ROSTER", "RELAYED_SHARES", "UNMASK_REQUEST"]
+    assert inner.exchanges == ["INVITATION", *three, *three, *three]
+    assert [report.exchanges for report in grid.rounds] == [4, 3, 3]
+    plain = run(MemoryGrid(client_app(), NODES), FedAvg(fraction_evaluate=0.0), rounds=3)
+    assert largest_difference(secure.arrays, plain.arrays) < 3 * (6 / (2**24 - 1) + 2e-7)
+
+
+@pytest.mark.parametrize("kind", ["ROSTER", "RELAYED_SHARES", "UNMASK_REQUEST"])
+def test_a_pipelined_round_whose_cohort_changes_begins_anew(kind):
+    gone = []
+
+    def script(delivery):
+        gone.extend([delivery.kind] if delivery.node == 13 else [])
+        # Silent once, in the second round
+        silent = delivery.node == 13 and delivery.kind == kind and gone.count(kind) == 2
+        return [] if silent else [delivery.answer()]
+
+    inner = MemoryGrid(client_app(secagg_mod(pipelined=True)), NODES, script=script)
+    grid = SecAggGrid(inner, pipelined=True)
+    run(grid, FedAvg(fraction_evaluate=0.0), rounds=3)
+    assert [report.exchanges for report in grid.rounds] == [4, 3, 4]
+    assert [len(report.survivors) for report in grid.rounds] == [5, 5 if kind == "UNMASK_REQUEST" else 4, 5]
+
+
+def test_a_pipelined_model_that_differed_shows_in_the_round_after():
+    from flwr.app import Array, ArrayRecord
+
+    def script(delivery):
+        if delivery.kind == "RELAYED_SHARES" and delivery.node == 13 and grid.rounds:
+            arrays = delivery.message.content["arrays"]
+            delivery.message.content["arrays"] = ArrayRecord(
+                {name: Array(np.asarray(array.numpy() * 0)) for name, array in arrays.items()}
+            )
+        return [delivery.answer()]
+
+    inner = MemoryGrid(client_app(secagg_mod(pipelined=True)), NODES, script=script)
+    grid = SecAggGrid(inner, pipelined=True)
+    run(grid, FedAvg(fraction_evaluate=0.0), rounds=2)
+    assert "does not follow this one" in grid.rounds[1].faults[13]
+
+
+def test_rounds_against_a_malicious_server_are_not_pipelined():
+    inner = MemoryGrid(client_app(secagg_mod(pipelined=True)), NODES)
+    keys = {node: SigningKey.generate() for node in NODES}
+    directory = Directory({node: key.public for node, key in keys.items()})
+    grid = SecAggGrid(inner, threat="malicious-server", pipelined=True, directory=directory)
+    run(grid, FedAvg(fraction_evaluate=0.0), rounds=1)
+    assert "malicious server would abuse" in grid.rounds[0].failure
 
 
 def test_the_server_sees_the_total_weight_and_agreed_metrics_alone():
