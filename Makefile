@@ -22,7 +22,7 @@ FLOWER_VENV ?= build/flower
 FLOWER_BIN := $(FLOWER_VENV)/bin
 
 .PHONY: help train test test-slow test-flower test-flower-deployment flower-simulation flower-deployment mutation lint types \
-  vectors check bench bench-pictures $(BENCHMARKS:%=bench-%) clean
+  vectors check bench bench-pictures bench-flower $(BENCHMARKS:%=bench-%) clean
 
 help:
 	@echo "make train       set up and train a model across ten simulated hospitals"
@@ -35,6 +35,7 @@ help:
 	@echo "make flower-simulation   the Flower example in the simulation engine; flower-deployment: as processes, one killed"
 	@echo "make mutation    change the library in one place at a time: which change does no test notice? (ARGS=params: one module)"
 	@echo "make bench       measure everything (QUICK=1: in little); one of it: $(BENCHMARKS:%=bench-%)"
+	@echo "make bench-flower    measure secagg under Flower beside Flower's own secure aggregation"
 	@echo "make bench-systems   measure secagg beside other systems, which it installs"
 
 # Each target installs the extra that it needs, once: a stamp file says that it has
@@ -101,6 +102,12 @@ bench-systems: $(STAMPS)/bench
 	@mkdir -p $(BENCH_OUT)
 	$(BIN)/python -m benchmarks.systems.run --json $(BENCH_OUT)/systems.json --plot $(BENCH_OUT) \
 	  $(if $(QUICK),$(QUICK_systems)) $(ARGS)
+
+# In Flower's own environment: secagg under it beside its own secure aggregation
+bench-flower: $(FLOWER_VENV)/.installed
+	@mkdir -p $(BENCH_OUT)
+	$(FLOWER_BIN)/python -m benchmarks.flower.side_by_side --json $(BENCH_OUT)/flower.json \
+	  $(if $(QUICK),--no-simulation) $(ARGS)
 
 # Draws what the others have written
 bench-pictures: $(STAMPS)/bench
