@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ GUIDE = Path(__file__).parents[1] / "docs" / "integrating.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
-def test_the_guides_round_gives_the_mean_of_those_that_stayed(capsys):
+def test_the_guides_round_gives_the_mean_of_those_that_stayed(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     namespace: dict[str, object] = {}
     exec("\n".join(BLOCKS), namespace)  # noqa: S102 - our own documentation
     result, updates = namespace["result"], namespace["updates"]

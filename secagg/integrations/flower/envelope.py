@@ -86,7 +86,12 @@ class Envelope:
 
 def without_envelope(content: RecordDict) -> RecordDict:
     """Return a new content with the application's own records alone."""
-    return RecordDict({key: record for key, record in content.items() if key.split(".")[0] != PRESENT})
+    return RecordDict({key: record for key, record in content.items() if not is_ours(key)})
+
+
+def is_ours(key: str) -> bool:
+    """Tell whether a record's name is one of the secure sum's own."""
+    return key.partition(".")[0] == PRESENT
 
 
 def is_train(message: Message) -> bool:

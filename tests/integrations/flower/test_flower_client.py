@@ -110,12 +110,12 @@ def test_terms_that_the_parameters_do_not_hold_are_agreed_on_too():
 
 
 def test_a_client_with_an_identity_is_not_talked_into_the_weaker_model(tmp_path):
-    configs, _ = identities(tmp_path, NODES)
-    inner = MemoryGrid(client_app(secagg_mod(threat="malicious-server")), NODES, node_configs=configs)
+    inner, _ = malicious(tmp_path)
     grid = SecAggGrid(inner)
     start(grid)
-    assert all("InputError" in text or "ServerFault" in text for text in grid.rounds[0].faults.values())
-    assert len(grid.rounds[0].survivors) == 0
+    wanted = "the server proposes threat semi-honest, this client agreed to malicious-server"
+    assert all(wanted in text for text in grid.rounds[0].faults.values())
+    assert not grid.rounds[0].survivors
 
 
 def test_a_client_without_an_identity_cannot_join_a_malicious_server_round(tmp_path):
@@ -499,6 +499,8 @@ def test_mixed_repeated_and_pushed_train_messages_are_refused():
         grid.send_and_receive([*training, Message(content, 11, "train")])
     with pytest.raises(InputError, match="send_and_receive"):
         grid.push_messages(training)
+    with pytest.raises(InputError, match="own"):
+        grid.send_and_receive([Message(RecordDict({**content, "secagg": ConfigRecord()}), 11, "train")])
     with pytest.raises(InputError, match="one ArrayRecord"):
         grid.send_and_receive([Message(RecordDict(), 11, "train")])
     with pytest.raises(InputError, match="float"):
