@@ -335,6 +335,22 @@ def test_a_state_that_answered_nothing_may_serve_again(tmp_path):
     assert FileStore(tmp_path, run_id=1, node_id=2).take() is None
 
 
+def test_a_message_that_is_refused_does_not_cost_the_state(tmp_path):
+    refused = []
+
+    def script(delivery):
+        if delivery.kind == "ROSTER":
+            forged = copy.deepcopy(delivery.message)
+            forged.content["secagg.payload"]["payload"].data = b"SAgg" + bytes(99)
+            refused.append(inner.handle(delivery.node, forged))
+        return [delivery.answer()]
+
+    inner, grid = malicious(tmp_path, script)
+    start(grid)
+    assert all("ServerFault" in reply.error.reason for reply in refused)
+    assert len(grid.rounds[0].survivors) == 5
+
+
 @pytest.mark.parametrize("data", [b"", b"SFst\x01", b"SFst\x02" + bytes(80), b"SFst\x01" + bytes(64) + b"\x04session"])
 def test_a_damaged_state_is_refused(data):
     with pytest.raises(DecodeError):
