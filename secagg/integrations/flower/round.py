@@ -17,7 +17,7 @@ from secagg.integrations.flower import envelope as steps
 from secagg.integrations.flower.envelope import Envelope
 from secagg.session.result import RoundResult
 from secagg.session.server import ServerSession
-from secagg.wire import open_message
+from secagg.wire import SERVER, open_message
 
 Send = Callable[[Sequence[Message], bool], Iterable[Message]]
 """Send messages and return the replies that came in time; the flag says whether nodes train before they answer."""
@@ -225,6 +225,8 @@ class SecureRound:
         if client_id is None:
             # Signed, and checked by the session: no node can take another's place
             client_id = open_message(answer.payload)[0].sender
+            if client_id == SERVER:
+                raise DecodeError("its message names the server as its sender")
             if client_id in self._client_of.values():
                 raise DecodeError("another node has joined as this client")
             self._session.receive(client_id, answer.payload)

@@ -12,12 +12,12 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
 
-from memory_grid import MemoryGrid, client_app, identities, initial_arrays, train
+from memory_grid import MemoryGrid, client_app, identities, initial_arrays, over_the_wire, train
 from secagg.errors import DecodeError, InputError, ParameterError
 from secagg.identity import Directory
 from secagg.identity_files import new_seal_key, new_signing_key, read_seal_key
 from secagg.integrations.flower import NodeSecrets, SecAggGrid, node_from_config, secagg_mod
-from secagg.integrations.flower.envelope import Envelope
+from secagg.integrations.flower.envelope import Envelope, content_digest
 from secagg.integrations.flower.state import ContextStore, FileStore, Kept
 from secagg.primitives.signature import SigningKey
 
@@ -294,6 +294,19 @@ def test_the_state_is_on_the_disk_before_the_reply(tmp_path, monkeypatch):
     _, grid = malicious(tmp_path, script)
     start(grid)
     assert len(grid.rounds[0].survivors) == 5
+
+
+def test_a_round_that_is_given_up_leaves_nothing_on_the_nodes(tmp_path):
+    def script(delivery):
+        return [] if delivery.kind == "RELAYED_SHARES" and delivery.node > 12 else [delivery.answer()]
+
+    inner, grid = malicious(tmp_path, script)
+    start(grid)
+    assert not grid.rounds[0].survivors
+    assert list((tmp_path / "states").iterdir()) == []
+    inner = MemoryGrid(client_app(secagg_mod()), NODES, script=script)
+    start(SecAggGrid(inner))
+    assert all(not state for state in inner.states.values())
 
 
 def test_of_two_processes_one_gets_a_state(tmp_path):
@@ -575,3 +588,43 @@ def test_an_envelope_is_read_as_it_was_written():
         beside = RecordDict({"metrics": MetricRecord({"a": 1})})
         assert Envelope.take_from(envelope.put_into(beside)) == envelope
         assert set(beside) == {"metrics"}
+
+
+def digest_of(records, *, run_id=1, message_type="train"):
+    return content_digest(run_id, message_type, RecordDict(records))
+
+
+def test_a_digest_tells_every_difference_of_a_message_and_no_order():
+    array = np.arange(6, dtype=np.float32)
+    base = {
+        "arrays": ArrayRecord({"a": Array(array), "b": Array(array)}),
+        "config": ConfigRecord({"x": 1, "y": [1, 2]}),
+    }
+    others = [
+        base | {"arrays": ArrayRecord({"a": Array(array), "c": Array(array)})},
+        base | {"arrays": ArrayRecord({"a": Array(array), "b": Array(array.reshape(2, 3))})},
+        base | {"arrays": ArrayRecord({"a": Array(array), "b": Array(array.astype(np.float64))})},
+        base | {"arrays": ArrayRecord({"a": Array(array), "b": Array(array + 1)})},
+        base | {"config": ConfigRecord({"x": 1.0, "y": [1, 2]})},
+        base | {"config": ConfigRecord({"x": True, "y": [1, 2]})},
+        base | {"config": ConfigRecord({"x": "1", "y": [1, 2]})},
+        base | {"config": ConfigRecord({"x": b"1", "y": [1, 2]})},
+        base | {"config": ConfigRecord({"x": 1, "y": [2, 1]})},
+        base | {"config": ConfigRecord({"x": 1, "z": [1, 2]})},
+        {"arrays": base["arrays"], "configs": base["config"]},
+        base | {"more": ConfigRecord()},
+    ]
+    digests = [digest_of(one) for one in (base, *others)]
+    digests += [digest_of(base, run_id=2), digest_of(base, message_type="train.fine")]
+    assert len(set(digests)) == len(digests)
+    turned = {
+        "config": ConfigRecord({"y": [1, 2], "x": 1}),
+        "arrays": ArrayRecord({"b": Array(array), "a": Array(array)}),
+    }
+    assert digest_of(turned) == digests[0]
+
+
+def test_a_digest_is_the_same_on_both_ends_of_the_wire():
+    content = RecordDict({"config": ConfigRecord({"lr": np.float64(0.1), "n": [], "s": ["é"], "b": b"\x00"})})
+    sent = over_the_wire(Message(content, 11, "train")).content
+    assert content_digest(1, "train", sent) == content_digest(1, "train", content)

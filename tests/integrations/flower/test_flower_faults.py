@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAdam, FedAvg
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from memory_grid import MemoryGrid, client_app, expected, identities, initial_arrays
 from secagg.integrations.flower import SecAggGrid, secagg_mod
+from secagg.wire import SERVER, Header
 
 NODES = (11, 12, 13, 14, 15)
 STEP = 6 / 65535
@@ -197,6 +200,12 @@ NONSENSE = {
     "random": RecordDict(
         {"secagg": ConfigRecord({"version": 1, "step": "answer"}), "secagg.payload": payload_of(bytes(range(256)) * 9)}
     ),
+    "from the server": RecordDict(
+        {
+            "secagg": ConfigRecord({"version": 1, "step": "answer"}),
+            "secagg.payload": payload_of(Header(kind=1, sender=SERVER, session=bytes(32)).encode() + bytes(160)),
+        }
+    ),
     "two arrays": RecordDict(
         {
             "secagg": ConfigRecord({"version": 1, "step": "answer"}),
@@ -217,6 +226,34 @@ def test_nonsense_costs_its_sender_alone(federation, threat, kind, name):
     _, grid = federation(threat, script)
     result = start(grid)
     uploaded = list(KINDS[threat]).index(kind) > list(KINDS[threat]).index("RELAYED_SHARES")
+    check(result, NODES if uploaded else set(NODES) - {13})
+    assert 13 in grid.rounds[0].faults
+
+
+@given(kind=st.sampled_from(list(KINDS["malicious-server"])), data=st.data())
+@settings(max_examples=25)
+def test_altered_replies_cost_their_sender_alone(tmp_path_factory, kind, data):
+    def script(delivery):
+        reply = delivery.answer()
+        if delivery.kind == kind and delivery.node == 13:
+            array = reply.content["secagg.payload"]["payload"]
+            at = data.draw(st.integers(0, len(array.data) - 1))
+            changed = array.data[at] ^ data.draw(st.integers(1, 255))
+            cut = data.draw(st.sampled_from([len(array.data), at]))
+            array.data = (array.data[:at] + bytes([changed]) + array.data[at + 1 :])[:cut]
+        return [reply]
+
+    configs, directory = identities(tmp_path_factory.mktemp("keys"), NODES)
+    inner = MemoryGrid(
+        client_app(secagg_mod()),
+        NODES,
+        script=script,
+        node_configs=configs,
+        run_config={"secagg-directory": directory},
+    )
+    grid = SecAggGrid(inner, threat="malicious-server", directory=directory)
+    result = start(grid)
+    uploaded = list(KINDS["malicious-server"]).index(kind) > 2
     check(result, NODES if uploaded else set(NODES) - {13})
     assert 13 in grid.rounds[0].faults
 

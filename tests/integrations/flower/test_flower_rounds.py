@@ -90,6 +90,16 @@ def test_a_pipelined_round_whose_cohort_changes_begins_anew(kind):
     assert [len(report.survivors) for report in grid.rounds] == [5, 5 if kind == "UNMASK_REQUEST" else 4, 5]
 
 
+def test_a_pipelined_round_is_for_the_same_nodes_alone():
+    inner = MemoryGrid(client_app(secagg_mod(pipelined=True)), (*NODES, 16))
+    grid = SecAggGrid(inner, pipelined=True)
+    content = RecordDict({"arrays": initial_arrays(), "config": ConfigRecord()})
+    for nodes in (NODES, (*NODES[1:], 16), (*NODES[1:], 16)):
+        grid.send_and_receive([Message(content, node, "train") for node in nodes], timeout=5)
+    assert [report.exchanges for report in grid.rounds] == [4, 4, 3]
+    assert [report.survivors for report in grid.rounds] == [NODES, (*NODES[1:], 16), (*NODES[1:], 16)]
+
+
 def test_a_pipelined_model_that_differed_shows_in_the_round_after():
     from flwr.app import Array, ArrayRecord
 
@@ -125,6 +135,14 @@ def test_the_server_sees_the_total_weight_and_agreed_metrics_alone():
     assert set(metrics) == {"loss", "secagg-clipped"}
     assert 0 <= metrics["secagg-clipped"] < 1e-4
     assert metrics["loss"] == pytest.approx(np.average([0.25 * node for node in NODES], weights=weights), abs=1e-3)
+
+
+def test_the_first_reply_bears_the_total_weight_and_the_others_none():
+    content = RecordDict({"arrays": initial_arrays(), "config": ConfigRecord()})
+    grid = SecAggGrid(MemoryGrid(client_app(secagg_mod()), NODES))
+    replies = grid.send_and_receive([Message(content, node, "train") for node in NODES], timeout=5)
+    weights = [reply.content["metrics"]["num-examples"] for reply in replies]
+    assert weights == [sum(map(examples, NODES)), 0, 0, 0, 0]
 
 
 def test_the_app_trains_on_the_strategys_own_message():
