@@ -18,7 +18,12 @@ QUICK_threat_models := --clients 20 --dimension 10000
 QUICK_he := --clients 10 --dimension 20000 --uploads 50 --repeats 3
 QUICK_systems := --preset quick --repeats 1 --installed-only
 
-.PHONY: help train test test-slow mutation lint types vectors check bench bench-pictures $(BENCHMARKS:%=bench-%) clean
+# Flower pins much of what it needs, so it has an environment of its own
+FLOWER_VENV ?= build/flower
+FLOWER_BIN := $(FLOWER_VENV)/bin
+
+.PHONY: help train test test-slow test-flower test-flower-deployment flower-simulation flower-deployment mutation lint types \
+  vectors check bench bench-pictures bench-flower $(BENCHMARKS:%=bench-%) clean
 
 help:
 	@echo "make train       set up and train a model across ten simulated hospitals"
@@ -26,8 +31,12 @@ help:
 	@echo "make check       lint, types, tests"
 	@echo "make vectors     write the test vectors anew (ARGS=--check: compare them)"
 	@echo "make test-slow   the tests that take minutes"
+	@echo "make test-flower   set up Flower (about 530 MB) and pass its tests, in memory and in its simulation engine"
+	@echo "make test-flower-deployment   the same in its deployment engine on loopback: minutes"
+	@echo "make flower-simulation   the Flower example in the simulation engine; flower-deployment: as processes, one killed"
 	@echo "make mutation    change the library in one place at a time: which change does no test notice? (ARGS=params: one module)"
 	@echo "make bench       measure everything (QUICK=1: in little); one of it: $(BENCHMARKS:%=bench-%)"
+	@echo "make bench-flower    measure secagg under Flower beside Flower's own secure aggregation"
 	@echo "make bench-systems   measure secagg beside other systems, which it installs"
 
 # Each target installs the extra that it needs, once: a stamp file says that it has
@@ -44,6 +53,23 @@ test: $(STAMPS)/test
 
 test-slow: $(STAMPS)/test
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+$(FLOWER_VENV)/.installed: pyproject.toml
+	@test -x $(FLOWER_BIN)/python || $(PYTHON) -m venv $(FLOWER_VENV)
+	$(FLOWER_BIN)/python -m pip --disable-pip-version-check install --quiet --editable ".[flower-test]"
+	@touch $@
+
+test-flower: $(FLOWER_VENV)/.installed
+	$(FLOWER_BIN)/python -m pytest -m "not slow" tests/integrations $(ARGS)
+
+test-flower-deployment: $(FLOWER_VENV)/.installed
+	$(FLOWER_BIN)/python -m pytest -m slow tests/integrations/flower/test_flower_engines.py $(ARGS)
+
+flower-simulation: $(FLOWER_VENV)/.installed
+	$(FLOWER_BIN)/python examples/flower/simulate.py $(ARGS)
+
+flower-deployment: $(FLOWER_VENV)/.installed
+	$(FLOWER_BIN)/python examples/flower/deploy.py $(ARGS)
 
 mutation: $(STAMPS)/test $(STAMPS)/mutation
 	$(BIN)/python tests/mutation/run.py $(ARGS)
@@ -77,6 +103,12 @@ bench-systems: $(STAMPS)/bench
 	@mkdir -p $(BENCH_OUT)
 	$(BIN)/python -m benchmarks.systems.run --json $(BENCH_OUT)/systems.json --plot $(BENCH_OUT) \
 	  $(if $(QUICK),$(QUICK_systems)) $(ARGS)
+
+# In Flower's own environment: secagg under it beside its own secure aggregation
+bench-flower: $(FLOWER_VENV)/.installed
+	@mkdir -p $(BENCH_OUT)
+	$(FLOWER_BIN)/python -m benchmarks.flower.side_by_side --json $(BENCH_OUT)/flower.json \
+	  $(if $(QUICK),--no-simulation) $(ARGS)
 
 # Draws what the others have written
 bench-pictures: $(STAMPS)/bench

@@ -1,4 +1,4 @@
-"""Command line: ``secagg train``, ``secagg plan``, ``secagg selftest``.
+"""Command line: ``secagg train``, ``secagg plan``, ``secagg selftest``, ``secagg identity``.
 
 Only this module reads environment variables and prints. Exit codes: 0 done; 1 anything else, such as a missing package,
 an unwritable file, or a plan that no protocol can carry; 2 the caller's parameters; 3 too few clients survived. Heavy
@@ -20,6 +20,7 @@ import typer
 from rich.console import Console
 
 from secagg._version import __version__
+from secagg.cli_identity import identity
 from secagg.errors import InputError, ParameterError, SecAggError, TooFewClients
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(identity)
 
 
 class ProtocolName(enum.StrEnum):
@@ -137,7 +139,7 @@ def train(
 ) -> None:
     """Train a model across simulated hospitals, every sum through the protocol, and compare with the clear."""
     piped_json = json_file is not None and str(json_file) == "-"
-    with _plain_errors():
+    with plain_errors():
         _check_outputs(None if piped_json else json_file, plot_file)
         from secagg.params import FixedPoint
         from secagg.training.driver import Settings
@@ -186,7 +188,7 @@ def plan(
 ) -> None:
     """Compare the protocols for a round before it is built: parameters, exact bytes, expected CPU time, memory."""
     piped_json = json_file is not None and str(json_file) == "-"
-    with _plain_errors():
+    with plain_errors():
         from secagg.params import FixedPoint
         from secagg.planning.workload import Workload
 
@@ -216,7 +218,7 @@ def selftest(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Check the AES paths of this machine against known answers and say which one runs."""
-    with _plain_errors():
+    with plain_errors():
         import secagg
 
         report = dict(secagg.selftest())
@@ -352,7 +354,7 @@ def _say_written(console: Console, what: str, path: Path) -> None:
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
+def plain_errors() -> Iterator[None]:
     """Turn errors that a user can act on into one line on standard error and an exit code."""
     try:
         yield

@@ -6,6 +6,7 @@ holds exactly its cohort, so that nobody the caller did not choose can be in it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -57,6 +58,29 @@ class Directory(Mapping[int, bytes]):
     def digest(self) -> bytes:
         """Return the 32 bytes that bind a session to this directory."""
         return self._digest
+
+    def to_json(self) -> str:
+        """Return one line of JSON, ids to public keys in hexadecimal, for configurations."""
+        return json.dumps({str(one): public.hex() for one, public in self._keys.items()}, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Directory:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            DecodeError: it is no such text.
+            InputError: it is, but of keys that no directory holds.
+        """
+        try:
+            # An object's pairs are tuples, so an array of two-item arrays is told apart
+            pairs = json.loads(text, object_pairs_hook=tuple)
+            keys = {int(one): bytes.fromhex(public) for one, public in pairs}
+            exact = isinstance(pairs, tuple) and [str(one) for one in keys] == [one for one, _ in pairs]
+        except (ValueError, TypeError, RecursionError):
+            exact = False
+        if not exact:
+            raise DecodeError("a directory is a JSON object of ids, none twice, and public keys in hexadecimal")
+        return cls(keys)
 
     def check(
         self, client_id: int, header: Header, body: bytes | memoryview, signature: bytes, *, attached: bytes = b""

@@ -21,6 +21,7 @@ LAYERS = [
     ["encoding"],
     ["wire"],
     ["identity"],
+    ["identity_files"],
     ["snapshot"],
     ["pairwise"],
     ["session"],
@@ -31,7 +32,7 @@ LAYERS = [
     ["planning"],
     ["training"],
     ["integrations"],
-    ["cli", "__main__"],
+    ["cli", "cli_identity", "__main__"],
     ["__init__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -1,0 +1,1 @@
+"""A Flower app: hospitals that train together on breast-cancer records."""

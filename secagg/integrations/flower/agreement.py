@@ -1,0 +1,135 @@
+"""What server and clients agree on before any round, and each pins for itself."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import TypedDict
+
+from secagg.arguments import checked_integer, checked_real
+from secagg.errors import ParameterError, ServerFault
+from secagg.params import FixedPoint, Protocol, RoundParams, Threat
+
+OWN_METRICS = 1
+"""Coordinates after the model's and before the metrics': the share of coordinates that the clip cut off."""
+
+
+class Terms(TypedDict, total=False):
+    """The arguments of ``Agreement``, for those that pass them on."""
+
+    clip: float
+    bits: int
+    max_weight: int
+    dropout: float
+    corrupt: float
+    min_clients: int
+    protocol: Protocol
+    metrics: Mapping[str, float]
+    weighted_by: str
+    pipelined: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """Terms of the secure sums; both sides pass the same, and a client refuses a round on others.
+
+    Attributes:
+        clip: largest magnitude of a coordinate of an update (trained minus received) that is not cut off.
+        bits: bits of a coordinate, 1 to 32; a mean is exact to ``2 * clip / (2**bits - 1)``.
+        max_weight: the largest ``num-examples`` of a client.
+        dropout: planned share of the cohort that vanishes in a round; more, and the round fails with nothing revealed.
+        corrupt: planned share of the cohort that colludes with the server.
+        min_clients: the smallest cohort that a round is begun with.
+        protocol: ``secagg`` (complete graph) or ``secagg+`` (sparse from 40 clients on where that is safe).
+        metrics: metrics of the train replies that are averaged securely, each with its largest magnitude (beyond it the
+            value is cut); all others never leave the client.
+        weighted_by: the metric that weights a client, as the strategy's ``weighted_by_key``.
+        pipelined: whether the keys of the next round ride on the last reply of this one, which saves an exchange a
+            round. They are advertised before the next model exists, so they are not bound to it: in the semi-honest
+            model alone. A client that was sent another model than the rest refuses the round's last request.
+
+    Raises:
+        ParameterError: an argument lies outside its range.
+    """
+
+    clip: float = 3.0
+    bits: int = 16
+    max_weight: int = 1 << 16
+    dropout: float = 0.2
+    corrupt: float = 0.1
+    min_clients: int = 3
+    protocol: Protocol = "secagg+"
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    weighted_by: str = "num-examples"
+    pipelined: bool = False
+
+    def __post_init__(self) -> None:
+        FixedPoint(clip=self.clip, bits=self.bits)
+        checked_integer("min_clients", self.min_clients, 2, 1 << 20)
+        if not isinstance(self.metrics, Mapping) or not all(isinstance(name, str) for name in self.metrics):
+            raise ParameterError("metrics map names to their largest magnitudes")
+        bounds = {name: checked_real(f"the bound of metric {name!r}", self.metrics[name]) for name in self.metrics}
+        if any(not (bound > 0 and math.isfinite(bound)) for bound in bounds.values()):
+            raise ParameterError("the bounds of metrics must be positive and finite")
+        if self.weighted_by in bounds or CLIPPED in bounds:
+            raise ParameterError(f"{self.weighted_by!r} and {CLIPPED!r} are summed anyway: leave them out of metrics")
+        object.__setattr__(self, "metrics", dict(sorted(bounds.items())))
+
+    def extra_coordinates(self) -> int:
+        """Return how many coordinates follow the model's."""
+        return OWN_METRICS + len(self.metrics)
+
+    def plan(self, *, clients: int, dimension: int, threat: Threat) -> RoundParams:
+        """Plan a round for a cohort and a model of ``dimension`` coordinates.
+
+        Raises:
+            ParameterError: the cohort is too small for these rates, or the sum does not fit.
+        """
+        if clients < self.min_clients:
+            raise ParameterError(f"{clients} clients are invited, and at least {self.min_clients} were agreed on")
+        if self.pipelined and threat == "malicious-server":
+            raise ParameterError("pipelined rounds are not bound to their model, which a malicious server would abuse")
+        return RoundParams.plan(
+            clients=clients,
+            dimension=dimension + self.extra_coordinates(),
+            encoding=FixedPoint(clip=self.clip, bits=self.bits),
+            max_weight=self.max_weight,
+            dropout=self.dropout,
+            corrupt=self.corrupt,
+            protocol=self.protocol,
+            threat=threat,
+        )
+
+    def context(self, content: bytes) -> bytes:
+        """Return the context of a round about a train message, by its digest, on these terms.
+
+        What the parameters do not hold (which metrics follow the model, what weights) differs with it.
+        """
+        terms = [self.weighted_by, *(f"{name!r} {bound!r}" for name, bound in self.metrics.items())]
+        return hashlib.sha256(content + repr(terms).encode()).digest()
+
+    def following(self, content: bytes, session_id: bytes) -> bytes:
+        """Return what stands for the train message's digest in a pipelined round: a digest of the round before."""
+        return hashlib.sha256(b"secagg pipelined" + content + session_id).digest()
+
+    def check(self, params: RoundParams, *, threat: Threat) -> None:
+        """Check parameters that a server proposes: all but the cohort's size and the model's must be as agreed.
+
+        Raises:
+            ServerFault: they are not; the text names what differs.
+        """
+        dimension = params.dimension - self.extra_coordinates()
+        try:
+            agreed = self.plan(clients=params.clients, dimension=dimension, threat=threat)
+        except ParameterError as problem:
+            raise ServerFault(f"the proposed round was not agreed to: {problem}") from None
+        for one in fields(RoundParams):
+            proposed, pinned = getattr(params, one.name), getattr(agreed, one.name)
+            if proposed != pinned:
+                raise ServerFault(f"the server proposes {one.name} {proposed}, this client agreed to {pinned}")
+
+
+CLIPPED = "secagg-clipped"
+"""The metric that tells the server how much was clipped: the cohort's mean share of coordinates, 0 to 1."""

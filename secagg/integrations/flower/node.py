@@ -1,0 +1,84 @@
+"""What a node keeps to itself: who it is, where its states lie, and under which key they are sealed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flwr.app import Context
+
+from secagg.errors import DecodeError, InputError
+from secagg.identity import Directory, Identity
+from secagg.identity_files import read_directory, read_seal_key, read_signing_key
+
+KEY, DIRECTORY, DIGEST = "secagg-key", "secagg-directory", "secagg-directory-digest"
+STATE, SEAL_KEY = "secagg-state", "secagg-seal-key"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSecrets:
+    """A node's own settings, none of them the server's to choose.
+
+    Attributes:
+        identity: its signing key and the directory that it pins; None in the semi-honest model.
+        state: the directory on this node's disk that holds its states between messages, each consumed once; None
+            keeps them in Flower's ``context.state``.
+        seal_key: 32 bytes that states are sealed under; None leaves them in the clear.
+    """
+
+    identity: Identity | None = None
+    state: Path | None = None
+    seal_key: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"<NodeSecrets: identity {self.identity is not None}, state {self.state}, sealed {bool(self.seal_key)}>"
+
+
+def node_from_config(context: Context) -> NodeSecrets:
+    """Read a node's settings from its own configuration (``flower-supernode --node-config``).
+
+    ``secagg-key`` is the file of its signing key. Its directory is the file that ``secagg-directory`` names, or, where
+    the node has ``secagg-directory-digest`` instead, the text of the run's own ``secagg-directory`` if that has this
+    digest. ``secagg-state`` is a directory for its states, ``secagg-seal-key`` the file of the key that seals them.
+    A node with a signing key must have ``secagg-state``: Flower saves ``context.state`` only after a reply has left.
+
+    Raises:
+        InputError: settings are missing or do not fit together.
+        DecodeError: a file does not hold what it should.
+    """
+    own = context.node_config
+    state = Path(str(own[STATE])) if STATE in own else None
+    seal_key = read_seal_key(_readable(own[SEAL_KEY], SEAL_KEY)) if SEAL_KEY in own else None
+    if KEY not in own:
+        if DIRECTORY in own or DIGEST in own:
+            raise InputError(f"this node's configuration pins a directory but names no {KEY}")
+        return NodeSecrets(state=state, seal_key=seal_key)
+    if state is None:
+        raise InputError(f"a node with {KEY} needs {STATE} too: a directory where each state is durable and used once")
+    identity = Identity(key=read_signing_key(_readable(own[KEY], KEY)), directory=_directory(context))
+    return NodeSecrets(identity=identity, state=state, seal_key=seal_key)
+
+
+def _directory(context: Context) -> Directory:
+    own = context.node_config
+    if DIRECTORY in own:
+        return read_directory(_readable(own[DIRECTORY], DIRECTORY))
+    if DIGEST not in own:
+        raise InputError(
+            f"this node's own configuration must pin the cohort: {DIGEST} (secagg identity directory prints it) or "
+            f"{DIRECTORY}. What the run's configuration says is the server's choice"
+        )
+    if DIRECTORY not in context.run_config:
+        raise InputError(f"the run's configuration holds no {DIRECTORY}")
+    directory = Directory.from_json(str(context.run_config[DIRECTORY]))
+    if directory.digest().hex() != str(own[DIGEST]).lower():
+        raise InputError("the run's directory is not the one whose digest this node pins")
+    return directory
+
+
+def _readable(value: object, name: str) -> Path:
+    path = Path(str(value))
+    if not path.is_file():
+        # Not the path: it is this node's own, and the text goes to the server
+        raise DecodeError(f"the file that {name} names is not there")
+    return path

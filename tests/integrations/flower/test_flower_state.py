@@ -1,0 +1,182 @@
+"""What a client keeps between messages, for how long, and who gets it."""
+
+from __future__ import annotations
+
+import copy
+import os
+import threading
+
+import pytest
+
+from cohorts import NODES, faults_of, malicious, start
+from memory_grid import MemoryGrid, client_app
+from secagg.errors import DecodeError
+from secagg.identity_files import new_seal_key, read_seal_key
+from secagg.integrations.flower import NodeSecrets, SecAggGrid, secagg_mod
+from secagg.integrations.flower.state import FileStore, Kept
+
+
+def snoop(inner_states, seen):
+    def script(delivery):
+        reply = delivery.answer()
+        seen.append({name: record["state"] for name, record in inner_states[delivery.node].items()})
+        return [reply]
+
+    return script
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_states_are_sealed_where_a_key_is_configured_and_wiped_at_the_end(tmp_path, sealed):
+    new_seal_key(tmp_path / "seal")
+    states, seen = {}, []
+    config = {"secagg-seal-key": str(tmp_path / "seal")} if sealed else {}
+    inner = MemoryGrid(
+        client_app(secagg_mod()),
+        NODES,
+        script=snoop(states, seen),
+        states=states,
+        node_configs=dict.fromkeys(NODES, config),
+    )
+    start(SecAggGrid(inner))
+    kept = [state for one in seen for state in one.values()]
+    assert len(kept) == 3 * len(NODES)
+    assert {Kept.decode(state).session[5] for state in kept} == {1 if sealed else 0}
+    assert all((b"mask_secret" in state) is not sealed for state in kept[: len(NODES)])
+    assert all(not state for state in states.values())
+
+
+def test_files_hold_the_state_and_nothing_stays_in_the_context(tmp_path):
+    seen = []
+
+    def script(delivery):
+        reply = delivery.answer()
+        seen.append(sorted(path.name for path in (tmp_path / "states").iterdir()))
+        return [reply]
+
+    inner, grid = malicious(tmp_path, script)
+    start(grid, rounds=2)
+    assert all(name.endswith(".state") for names in seen for name in names)
+    assert max(map(len, seen)) == len(NODES)
+    assert list((tmp_path / "states").iterdir()) == []
+    assert all(not state for state in inner.states.values())
+
+
+def test_the_state_is_on_the_disk_before_the_reply(tmp_path, monkeypatch):
+    order = []
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda *paths: (order.append("durable"), replace(*paths))[1])
+    monkeypatch.setattr(os, "fsync", lambda file: order.append("flushed"))
+
+    def script(delivery):
+        order.clear()
+        reply = delivery.answer()
+        if delivery.kind != "RELAYED_SIGNATURES":
+            assert order == ["flushed", "durable", "flushed"]
+        return [reply]
+
+    _, grid = malicious(tmp_path, script)
+    start(grid)
+    assert len(grid.rounds[0].survivors) == 5
+
+
+def test_a_round_that_is_given_up_leaves_nothing_on_the_nodes(tmp_path):
+    def script(delivery):
+        return [] if delivery.kind == "RELAYED_SHARES" and delivery.node > 12 else [delivery.answer()]
+
+    inner, grid = malicious(tmp_path, script)
+    start(grid)
+    assert not grid.rounds[0].survivors
+    assert list((tmp_path / "states").iterdir()) == []
+    inner = MemoryGrid(client_app(secagg_mod()), NODES, script=script)
+    start(SecAggGrid(inner))
+    assert all(not state for state in inner.states.values())
+
+
+def test_of_two_processes_one_gets_a_state(tmp_path):
+    kept = Kept(invitation=bytes(32), content=bytes(32), session=b"session")
+    FileStore(tmp_path, run_id=1, node_id=1).put(kept)
+    taken, barrier = [], threading.Barrier(8)
+
+    def take():
+        store = FileStore(tmp_path, run_id=1, node_id=1)
+        barrier.wait()
+        taken.append(store.take())
+
+    threads = [threading.Thread(target=take) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [one for one in taken if one is not None] == [kept]
+
+
+def test_a_process_that_dies_with_a_state_leaves_it_to_nobody(tmp_path):
+    kept = Kept(invitation=bytes(32), content=bytes(32), session=b"session")
+    FileStore(tmp_path, run_id=1, node_id=1).put(kept)
+    assert FileStore(tmp_path, run_id=1, node_id=1).take() == kept
+    other = FileStore(tmp_path, run_id=1, node_id=1)
+    assert other.take() is None
+    other.wipe()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_state_that_answered_nothing_may_serve_again(tmp_path):
+    kept = Kept(invitation=bytes(32), content=bytes(32), session=b"session", fixed=True)
+    store = FileStore(tmp_path, run_id=1, node_id=1)
+    store.put(kept)
+    store.take()
+    store.put_back()
+    assert FileStore(tmp_path, run_id=1, node_id=1).take() == kept
+    assert FileStore(tmp_path, run_id=1, node_id=2).take() is None
+
+
+def test_a_message_that_is_refused_does_not_cost_the_state(tmp_path):
+    refused = []
+
+    def script(delivery):
+        if delivery.kind == "ROSTER":
+            forged = copy.deepcopy(delivery.message)
+            forged.content["secagg.payload"]["payload"].data = b"SAgg" + bytes(99)
+            refused.append(inner.handle(delivery.node, forged))
+        return [delivery.answer()]
+
+    inner, grid = malicious(tmp_path, script)
+    start(grid)
+    assert all("ServerFault" in reply.error.reason for reply in refused)
+    assert len(grid.rounds[0].survivors) == 5
+
+
+@pytest.mark.parametrize("data", [b"", b"SFst\x01", b"SFst\x02" + bytes(80), b"SFst\x01" + bytes(64) + b"\x04session"])
+def test_a_damaged_state_is_refused(data):
+    with pytest.raises(DecodeError):
+        Kept.decode(data)
+
+
+def test_a_node_that_lost_its_state_says_so(tmp_path):
+    def script(delivery):
+        if delivery.kind == "RELAYED_SHARES" and delivery.node == 13:
+            for path in (tmp_path / "states").glob("*-13.*"):
+                path.unlink()
+        return [delivery.answer()]
+
+    inner, grid = malicious(tmp_path, script)
+    start(grid)
+    assert "no round is open on this node" in grid.rounds[0].faults[13]
+    assert len(grid.rounds[0].survivors) == 4
+    assert not inner.nodes[13].trained
+
+
+def test_the_wrong_sealing_key_is_a_clear_error(tmp_path):
+    new_seal_key(tmp_path / "one")
+    new_seal_key(tmp_path / "two")
+    keys = {"INVITATION": "one"}
+
+    def node(context):
+        return NodeSecrets(seal_key=read_seal_key(tmp_path / keys["now"]))
+
+    def script(delivery):
+        keys["now"] = "two" if (delivery.node, delivery.kind) == (13, "ROSTER") else "one"
+        return [delivery.answer()]
+
+    faults = faults_of(script, mod=secagg_mod(node=node))
+    assert faults == {13: f"share_keys: secagg: DecodeError: {faults[13].partition('DecodeError: ')[2]}"}
