@@ -63,7 +63,7 @@ class PublicKey:
         Args:
             payload: the message.
             params: what this client agreed to.
-            decryptor: the decryptor's Ed25519 key, which the caller pins.
+            decryptor: the decryptor's Ed25519 key, which the caller pins: whoever chooses it can read everybody.
 
         Raises:
             DecodeError: it is no key for these parameters, or the decryptor did not sign it.
