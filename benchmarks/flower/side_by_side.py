@@ -59,7 +59,7 @@ def in_memory(rounds: int) -> dict[str, Any]:
         seen = grid.figures
         figures[name] = {
             "exchanges a round": len(seen.exchanges) / rounds,
-            "client ms a round": 1000 * seen.clients / HOSPITALS / rounds,
+            "client CPU ms a round": 1000 * seen.clients / HOSPITALS / rounds,
             "bytes up a client and round": seen.up / HOSPITALS / rounds,
             "bytes down a client and round": seen.down / HOSPITALS / rounds,
             "largest error": largest_error(model, expected(rounds)),
