@@ -53,6 +53,7 @@ def train(grid: Grid, *, rounds: int, hospitals: int, seed: int) -> dict:
     )
     reports = [dataclasses.asdict(report) for report in getattr(grid, "rounds", [])]
     for report in reports:
+        del report["evidence"]  # for a court, not for a file of figures
         report["survivors"] = sorted(partitions[node] for node in report["survivors"])
         report["faults"] = {partitions[node]: fault for node, fault in report["faults"].items()}
     return {

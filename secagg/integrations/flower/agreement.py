@@ -6,11 +6,11 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import TypedDict
+from typing import TypedDict, get_args
 
-from secagg.arguments import checked_integer, checked_real
+from secagg.arguments import check_choice, checked_integer, checked_rate, checked_real
 from secagg.errors import ParameterError, ServerFault
-from secagg.params import FixedPoint, Protocol, RoundParams, Threat
+from secagg.params import MAX_CLIENTS, MAX_WEIGHT, FixedPoint, Protocol, RoundParams, Threat
 
 OWN_METRICS = 1
 """Coordinates after the model's and before the metrics': the share of coordinates that the clip cut off."""
@@ -67,7 +67,13 @@ class Agreement:
 
     def __post_init__(self) -> None:
         FixedPoint(clip=self.clip, bits=self.bits)
-        checked_integer("min_clients", self.min_clients, 2, 1 << 20)
+        checked_integer("min_clients", self.min_clients, 2, MAX_CLIENTS)
+        checked_integer("max_weight", self.max_weight, 1, MAX_WEIGHT)
+        for name in ("dropout", "corrupt"):
+            checked_rate(name, getattr(self, name))
+        check_choice("protocol", self.protocol, get_args(Protocol))
+        if not isinstance(self.weighted_by, str) or not isinstance(self.pipelined, bool):
+            raise ParameterError("weighted_by is a metric's name, and pipelined is true or false")
         if not isinstance(self.metrics, Mapping) or not all(isinstance(name, str) for name in self.metrics):
             raise ParameterError("metrics map names to their largest magnitudes")
         bounds = {name: checked_real(f"the bound of metric {name!r}", self.metrics[name]) for name in self.metrics}
@@ -89,8 +95,7 @@ class Agreement:
         """
         if clients < self.min_clients:
             raise ParameterError(f"{clients} clients are invited, and at least {self.min_clients} were agreed on")
-        if self.pipelined and threat == "malicious-server":
-            raise ParameterError("pipelined rounds are not bound to their model, which a malicious server would abuse")
+        self.check_threat(threat)
         return RoundParams.plan(
             clients=clients,
             dimension=dimension + self.extra_coordinates(),
@@ -101,6 +106,12 @@ class Agreement:
             protocol=self.protocol,
             threat=threat,
         )
+
+    def check_threat(self, threat: Threat) -> None:
+        """Raise ParameterError where a threat model is none, or these terms do not hold in it."""
+        check_choice("threat", threat, get_args(Threat))
+        if self.pipelined and threat == "malicious-server":
+            raise ParameterError("pipelined rounds are not bound to their model, which a malicious server would abuse")
 
     def context(self, content: bytes) -> bytes:
         """Return the context of a round about a train message, by its digest, on these terms.

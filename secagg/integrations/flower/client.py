@@ -56,9 +56,12 @@ def secagg_mod(
         **terms: see ``Agreement``; the same as the server's.
 
     Raises:
-        ParameterError: a term lies outside its range.
+        ParameterError: a term lies outside its range, or does not hold in the threat model.
     """
-    member = _Member(agreement=Agreement(**terms), threat=threat, node=node, beacon=beacon)
+    agreement = Agreement(**terms)
+    if threat is not None:
+        agreement.check_threat(threat)
+    member = _Member(agreement=agreement, threat=threat, node=node, beacon=beacon)
 
     def answer(message: Message, context: Context, call_next: CallNext) -> Message:
         if not steps.is_train(message):

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 from flwr.app import Message, RecordDict
 
-from secagg.errors import DecodeError, InputError, PeerFault, SecAggError, StaleMessage
+from secagg.errors import DecodeError, Evidence, InputError, PeerFault, SecAggError, StaleMessage
 from secagg.integrations.flower import envelope as steps
 from secagg.integrations.flower.envelope import Envelope
+from secagg.pairwise.evidence import Transcript
 from secagg.session.result import RoundResult
 from secagg.session.server import ServerSession
 from secagg.wire import SERVER, open_message
@@ -52,6 +53,8 @@ class RoundReport:
         survivors: the nodes in the sum, ascending; none where there is no sum.
         failure: why there is no sum, or None.
         faults: node -> why it dropped out or which of its messages did not count.
+        evidence: client id -> what convicts it and the transcript to check that against; in the malicious-server model,
+            of forged shares and contradictory dealers. It holds shares: show it to no more people than need it.
         seconds: exchange -> wall seconds from sending to the closing of its stage, in order.
         bytes_up: exchange -> bytes of all payloads received.
         bytes_down: exchange -> bytes of all payloads sent, the strategy's own records not counted.
@@ -61,6 +64,7 @@ class RoundReport:
     survivors: tuple[int, ...] = ()
     failure: str | None = None
     faults: dict[int, str] = field(default_factory=dict)
+    evidence: dict[int, tuple[Evidence, Transcript]] = field(default_factory=dict, repr=False)
     seconds: dict[str, float] = field(default_factory=dict)
     bytes_up: dict[str, int] = field(default_factory=dict)
     bytes_down: dict[str, int] = field(default_factory=dict)
@@ -99,6 +103,7 @@ class SecureRound:
     ) -> None:
         self._session, self._send, self._beacon, self._threads = session, send, beacon, threads
         self._content, self._prepare, self._joined = content, prepare, joined
+        self._drawn: bytes | None = None
         self.ahead: Ahead | None = None
         self._asked = {int(message.metadata.dst_node_id): message for message in asked}
         # Who is who shows in the first replies where identities are the directory's, and is known else
@@ -121,6 +126,7 @@ class SecureRound:
                 else:
                     requests = self._exchange(requests, steps.ANSWER)
         except SecAggError as problem:
+            self._keep_evidence(problem)
             self._session.abort()
             self.report.failure = f"{type(problem).__name__}: {problem}"
             raise
@@ -169,7 +175,8 @@ class SecureRound:
             for one, payload in requests.items()
         }
         self._timed(asked, "fix_roster", lambda node, reply: None)
-        self._session.use_beacon(self._beacon(session_id))
+        self._drawn = self._beacon(session_id)
+        self._session.use_beacon(self._drawn)
 
     def _stage(self, asked: Mapping[int, tuple[Envelope, RecordDict]], stage: str) -> Mapping[int, bytes]:
         start = time.perf_counter()
@@ -187,7 +194,8 @@ class SecureRound:
         """Send one message to each node and fold in what comes back; faults are the node's, not the round's."""
         start = time.perf_counter()
         messages = {node: self._message(node, *parts) for node, parts in asked.items()}
-        self.report.bytes_down[stage] = sum(len(parts[0].payload) for parts in asked.values())
+        ahead = b"" if self.ahead is None else self.ahead.invitation().payload
+        self.report.bytes_down[stage] = sum(len(parts[0].payload) + len(ahead) for parts in asked.values())
         self.report.bytes_up[stage] = 0
         replies = self._send(list(messages.values()), stage == "masked_input")
         node_of = {message.metadata.message_id: node for node, message in messages.items()}
@@ -218,7 +226,14 @@ class SecureRound:
         except StaleMessage:
             return
         except (DecodeError, PeerFault) as problem:
+            self._keep_evidence(problem)
             self.report.faults.setdefault(node, f"{stage}: {problem}")
+
+    def _keep_evidence(self, problem: SecAggError) -> None:
+        """Keep what convicts a client with the round's transcript, which is there only while the round is open."""
+        if isinstance(problem, PeerFault) and problem.evidence is not None:
+            transcript = self._session.transcript(beacon=self._drawn)
+            self.report.evidence[problem.client_id] = (problem.evidence, transcript)
 
     def _fold(self, node: int, answer: Envelope) -> None:
         client_id = self._client_of.get(node)

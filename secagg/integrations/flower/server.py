@@ -55,7 +55,7 @@ class SecAggGrid(Grid):
         rounds: a report of each train exchange, in order.
 
     Raises:
-        ParameterError: a term lies outside its range.
+        ParameterError: a term lies outside its range, or does not hold in the threat model.
         InputError: another argument is not as described.
     """
 
@@ -76,6 +76,7 @@ class SecAggGrid(Grid):
         self._grid, self._threat, self._directory = grid, threat, directory
         self._beacon, self._stage_timeout, self._threads = beacon, stage_timeout, threads
         self._agreement = Agreement(**terms)
+        self._agreement.check_threat(threat)
         self._ahead: Ahead | None = None
         self.rounds: list[RoundReport] = []
 

@@ -97,7 +97,14 @@ class ContextStore(Store):
         """Return the state; no other process is kept from it."""
         record = self._records.get(self._key)
         data = record.get("state") if isinstance(record, ConfigRecord) else None
-        return Kept.decode(data) if isinstance(data, bytes) else None
+        if not isinstance(data, bytes):
+            return None
+        try:
+            return Kept.decode(data)
+        except DecodeError:
+            # What cannot be read must not stand in the way of the next round
+            self.wipe()
+            raise
 
     def put(self, kept: Kept) -> None:
         """Set the state."""

@@ -72,9 +72,9 @@ def test_other_terms_than_the_clients_own_are_refused(terms, named):
 
 def test_terms_that_the_parameters_do_not_hold_are_agreed_on_too():
     faults = faults_of(mod=secagg_mod(metrics={"loss": 8.0}), metrics={"loss": 4.0})
-    assert all("same metrics and weighted_by" in text for text in faults.values())
+    assert ["same metrics and weighted_by" in faults[node] for node in NODES] == [True] * 5
     faults = faults_of(mod=secagg_mod(min_clients=6))
-    assert all("at least 6" in text for text in faults.values())
+    assert ["at least 6" in faults[node] for node in NODES] == [True] * 5
 
 
 def test_a_client_with_an_identity_is_not_talked_into_the_weaker_model(tmp_path):
@@ -82,14 +82,21 @@ def test_a_client_with_an_identity_is_not_talked_into_the_weaker_model(tmp_path)
     grid = SecAggGrid(inner)
     start(grid)
     wanted = "the server proposes threat semi-honest, this client agreed to malicious-server"
-    assert all(wanted in text for text in grid.rounds[0].faults.values())
+    assert [wanted in grid.rounds[0].faults[node] for node in NODES] == [True] * 5
     assert not grid.rounds[0].survivors
+
+
+def test_a_client_with_an_identity_is_not_talked_into_pipelining(tmp_path):
+    _, grid = malicious(tmp_path, mod=secagg_mod(pipelined=True))
+    start(grid)
+    assert set(grid.rounds[0].faults) == set(NODES)
+    assert all("malicious server would abuse" in text for text in grid.rounds[0].faults.values())
 
 
 def test_a_client_without_an_identity_cannot_join_a_malicious_server_round(tmp_path):
     _, directory = identities(tmp_path, NODES)
     faults = faults_of(threat="malicious-server", directory=directory)
-    assert all("threat" in text for text in faults.values())
+    assert ["threat" in faults[node] for node in NODES] == [True] * 5
 
 
 def test_a_second_survivor_set_is_not_answered(tmp_path):
@@ -141,7 +148,8 @@ def test_a_directory_that_the_node_does_not_pin_is_refused(tmp_path):
     foreign = Directory({one: SigningKey.generate().public for one in range(5)})
     _, grid = malicious(tmp_path, run_directory=foreign.to_json())
     start(grid)
-    assert all("not the one whose digest this node pins" in text for text in grid.rounds[0].faults.values())
+    wanted = "not the one whose digest this node pins"
+    assert [wanted in grid.rounds[0].faults[node] for node in NODES] == [True] * 5
 
 
 def test_a_server_with_another_directory_gets_no_sum(tmp_path):

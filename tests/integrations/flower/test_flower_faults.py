@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memory_grid import MemoryGrid, client_app, expected, identities, initial_arrays
+from secagg.identity import Identity
+from secagg.identity_files import read_directory, read_signing_key
 from secagg.integrations.flower import SecAggGrid, secagg_mod
-from secagg.wire import SERVER, Header
+from secagg.wire import SERVER, Header, open_message
 
 NODES = (11, 12, 13, 14, 15)
 STEP = 6 / 65535
@@ -256,6 +258,27 @@ def test_altered_replies_cost_their_sender_alone(tmp_path_factory, kind, data):
     uploaded = list(KINDS["malicious-server"]).index(kind) > 2
     check(result, NODES if uploaded else set(NODES) - {13})
     assert 13 in grid.rounds[0].faults
+
+
+def test_a_forged_share_leaves_evidence_and_the_sum_is_exact(federation, tmp_path):
+    def script(delivery):
+        reply = delivery.answer()
+        if delivery.kind == "RELAYED_SIGNATURES" and delivery.node == 13:
+            array = reply.content["secagg.payload"]["payload"]
+            header, body = open_message(array.data)
+            forged = bytes([body[0] ^ 1]) + bytes(body[1:-64])
+            key = read_signing_key(tmp_path / "13.key")
+            identity = Identity(key=key, directory=read_directory(tmp_path / "cohort.json"))
+            array.data = header.encode() + forged + identity.sign(header, forged)
+        return [reply]
+
+    _, grid = federation("malicious-server", script)
+    check(start(grid), NODES)
+    report = grid.rounds[0]
+    ((client_id, (evidence, transcript)),) = report.evidence.items()
+    assert evidence.convict(transcript) == client_id == NODES.index(13)
+    assert "unmask" in report.faults[13]
+    assert "evidence" not in repr(report)
 
 
 @pytest.mark.parametrize(("threat", "kind"), EVERY_KIND)

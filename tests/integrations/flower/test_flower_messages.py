@@ -71,6 +71,14 @@ def test_actions_of_a_train_function_are_kept():
         {"metrics": {"num-examples": 1.0}},
         {"metrics": ["loss"]},
         {"metrics": {"loss": "large"}},
+        {"max_weight": 0},
+        {"dropout": 1.0},
+        {"corrupt": -0.1},
+        {"protocol": "none"},
+        {"weighted_by": 1},
+        {"pipelined": 1},
+        {"threat": "none"},
+        {"threat": "malicious-server", "pipelined": True},
     ],
 )
 def test_terms_are_checked_when_they_are_given(terms):

@@ -8,9 +8,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedProx
 
 from memory_grid import MemoryGrid, client_app, examples, initial_arrays
-from secagg.identity import Directory
 from secagg.integrations.flower import SecAggGrid, secagg_mod
-from secagg.primitives.signature import SigningKey
 
 NODES = (11, 12, 13, 14, 15)
 SETTLED = {"fraction_evaluate": 1.0, "min_train_nodes": 2}
@@ -115,15 +113,6 @@ def test_a_pipelined_model_that_differed_shows_in_the_round_after():
     grid = SecAggGrid(inner, pipelined=True)
     run(grid, FedAvg(fraction_evaluate=0.0), rounds=2)
     assert "does not follow this one" in grid.rounds[1].faults[13]
-
-
-def test_rounds_against_a_malicious_server_are_not_pipelined():
-    inner = MemoryGrid(client_app(secagg_mod(pipelined=True)), NODES)
-    keys = {node: SigningKey.generate() for node in NODES}
-    directory = Directory({node: key.public for node, key in keys.items()})
-    grid = SecAggGrid(inner, threat="malicious-server", pipelined=True, directory=directory)
-    run(grid, FedAvg(fraction_evaluate=0.0), rounds=1)
-    assert "malicious server would abuse" in grid.rounds[0].failure
 
 
 def test_the_server_sees_the_total_weight_and_agreed_metrics_alone():

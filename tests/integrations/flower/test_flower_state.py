@@ -7,6 +7,7 @@ import os
 import threading
 
 import pytest
+from flwr.app import ConfigRecord, RecordDict
 
 from cohorts import NODES, faults_of, malicious, start
 from memory_grid import MemoryGrid, client_app
@@ -150,6 +151,14 @@ def test_a_message_that_is_refused_does_not_cost_the_state(tmp_path):
 def test_a_damaged_state_is_refused(data):
     with pytest.raises(DecodeError):
         Kept.decode(data)
+
+
+def test_a_damaged_state_does_not_stand_in_the_way_of_the_next_round():
+    states = {node: RecordDict({"secagg.1": ConfigRecord({"state": b"damaged"})}) for node in NODES[:1]}
+    inner = MemoryGrid(client_app(secagg_mod()), NODES, states=states)
+    grid = SecAggGrid(inner)
+    start(grid, rounds=2)
+    assert [len(report.survivors) for report in grid.rounds] == [4, 5]
 
 
 def test_a_node_that_lost_its_state_says_so(tmp_path):
