@@ -34,6 +34,17 @@ def bound(rounds: int, models: list[np.ndarray], *, hospitals: int, seed: int) -
     return distance_bound(rounds, encoding=FixedPoint(clip=TERMS["clip"], bits=TERMS["bits"]), extent=extent)
 
 
+def missing(outcome: dict, *, hospitals: int, may_miss: set[int]) -> list[str]:
+    """Return what went wrong besides: rounds without a sum, and hospitals out of one that were not to miss it."""
+    found = []
+    for number, one in enumerate(outcome["rounds"], start=1):
+        if one["failure"] is not None:
+            found.append(f"round {number} gave no sum: {one['failure']}")
+        elif lost := set(range(hospitals)) - set(one["survivors"]) - may_miss:
+            found.append(f"round {number} lost hospitals {sorted(lost)}")
+    return found
+
+
 def show(title: str, outcome: dict, *, hospitals: int, seed: int, plain: np.ndarray | None = None) -> bool:
     """Print what a training took, and whether it ended where plain averaging does; return whether it did."""
     model, rounds = np.array(outcome["model"]), outcome["rounds"]

@@ -185,18 +185,27 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds that the whole run may take")
     parser.add_argument("--json", type=Path, help="write all figures there")
     asked = parser.parse_args()
+    if asked.pipelined and asked.threat != "semi-honest":
+        parser.error("--pipelined is for --threat semi-honest alone")
+    # What is asked to end stops its processes first
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     exchanges = 5 if asked.threat == "malicious-server" else 4
     exchanges_before = 1 + exchanges  # the query comes before the first round
     third = 2 if asked.pipelined else 3
     kill_at = exchanges_before + third if asked.kill_at < 0 else asked.kill_at
     with tempfile.TemporaryDirectory(prefix="hospitals-") as name, network(Path(name)) as net:
         outcome = train(net, asked, kill_at)
-    from comparison import show
+    from comparison import missing, show
 
     equal = show(f"deployment engine, {asked.threat}", outcome, hospitals=asked.hospitals, seed=1)
+    killed = {asked.hospitals - 1} if kill_at else set()
+    wrong = missing(outcome, hospitals=asked.hospitals, may_miss=killed)
+    if len(outcome["rounds"]) != asked.rounds:
+        wrong.append(f"{len(outcome['rounds'])} rounds of {asked.rounds}")
+    print("\n".join(wrong), end="")
     if asked.json:
         asked.json.write_text(json.dumps(outcome, indent=2))
-    sys.exit(0 if equal else 1)
+    sys.exit(0 if equal and not wrong else 1)
 
 
 def train(net: Network, asked: argparse.Namespace, kill_at: int) -> dict:

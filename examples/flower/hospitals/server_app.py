@@ -57,7 +57,8 @@ def train(grid: Grid, *, rounds: int, hospitals: int, seed: int) -> dict:
         report["survivors"] = sorted(partitions[node] for node in report["survivors"])
         report["faults"] = {partitions[node]: fault for node, fault in report["faults"].items()}
     return {
-        "model": to_model(result.arrays).tolist(),
+        # Without a single sum Flower leaves no arrays at all
+        "model": to_model(result.arrays if len(result.arrays) else initial_arrays(hospitals, seed)).tolist(),
         "accuracy": accuracies,
         "seconds": time.perf_counter() - start,
         "rounds": reports,

@@ -14,21 +14,25 @@ EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "flower"
 
 def run(script, tmp_path, *arguments, timeout):
     figures = tmp_path / "figures.json"
-    done = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, EXAMPLE / script, "--json", figures, *arguments],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=timeout,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr[-5000:]
-    assert "NOT equal" not in done.stdout
-    return json.loads(figures.read_text()), done.stdout
+    ) as process:
+        try:
+            shown, errors = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.terminate()  # not killed: it has processes of its own to stop
+            raise
+    assert process.returncode == 0, shown + errors[-5000:]
+    assert "NOT equal" not in shown
+    return json.loads(figures.read_text()), shown
 
 
 @pytest.mark.parametrize("threat", ["semi-honest", "malicious-server"])
 def test_the_simulation_engine_ends_where_plain_averaging_does(tmp_path, threat):
-    outcomes, _ = run("simulate.py", tmp_path, "--rounds", "2", "--threat", threat, timeout=300)
+    outcomes, _ = run("simulate.py", tmp_path, "--rounds", "2", "--threat", threat, timeout=900)
     exchanges = {"semi-honest": 4, "malicious-server": 5}[threat]
     assert [len(one["seconds"]) for one in outcomes["secure"]["rounds"]] == [exchanges] * 2
     assert [one["survivors"] for one in outcomes["secure"]["rounds"]] == [[0, 1, 2, 3, 4]] * 2
