@@ -48,8 +48,8 @@ class DecryptorSession(Single):
 
     It adds the clients' signed uploads itself, so nothing but a sum of at least ``minimum_survivors`` of them, each
     counted once, can be decrypted; it releases the sum alone, once a session, and counts that against the key's budget.
-    It must not collude with the aggregator: the two together read every vector. Against clients that build their
-    uploads from other clients' it does not protect (SECURITY.md).
+    It is passed the uploads and holds the key, so it could read every vector and is trusted not to. Against clients
+    that do not encrypt as specified it does not protect (SECURITY.md).
 
     The state rule: make ``save()`` and the key's ``save()`` durable before a release leaves. The identical request then
     gets the identical release; another one is refused.

@@ -18,7 +18,7 @@ sum that is 2**-128 at
 
     x = sqrt(n N ln 2 (129 + log2(C N)) / 6),    and the noise at most x + n (1 + V / p).
 
-A larger failure rate would tell RLWE samples from uniform.
+With real samples the rate is larger by at most n times the advantage of this test in telling RLWE from uniform.
 
 **BFV.** A sum decrypts to itself as long as the noise stays below q / 2t. Parameters hold the lesser of the two bounds
 at half of that or less (``ROOM``), and at a noise budget of 1 or more as SEAL counts it, bits(q) - bits(t noise) - 1;

@@ -45,8 +45,8 @@ CLIENTS_HOLD_THE_KEY = (
     "uploads, reads every client's vector."
 )
 DECRYPTOR_HOLDS_THE_KEY = (
-    "The decryptor holds the secret key: together with the aggregator it reads every client's vector; the clients' "
-    "software is trusted to encrypt as specified."
+    "The decryptor holds the secret key and is passed the uploads: it can read every client's vector, and is trusted "
+    "not to. Clients are trusted to encrypt as specified: one that does not can take the key."
 )
 
 
@@ -56,8 +56,9 @@ class HEParams:
     built.
 
     Who holds the key decides who can read what. With ``key_holder="decryptor"`` it is a party that is neither a client
-    nor the aggregator and is trusted not to collude with the aggregator. With ``key_holder="clients"`` **every client
-    decrypts, and any one of them together with the aggregator reads everybody's vector.**
+    nor the aggregator; it is passed the uploads, so it can read every one and is trusted not to. With
+    ``key_holder="clients"`` **every client decrypts, and any one of them together with the aggregator reads everybody's
+    vector.** Either way clients are trusted to encrypt as specified (SECURITY.md).
 
     Attributes:
         clients: n, the clients invited.
