@@ -5,7 +5,9 @@ Flower's is tied to its older API: a workflow, a legacy context and a NumPyClien
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from flwr.server.workflow.constant import MAIN_CONFIGS_RECORD, MAIN_PARAMS_RECOR
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
-from hospitals import client_app, server_app
+from hospitals import client_app
 from hospitals.task import LOCAL, TERMS, initial_arrays, to_model
 from secagg.integrations.flower import SecAggGrid, secagg_mod
 from secagg.training import linear
@@ -136,12 +138,6 @@ def apps() -> dict[str, tuple[Callable[[], ClientApp], Train]]:
     }
 
 
-def server_directory() -> Any:
+def server_directory() -> Path:
     """Return the directory of the simulated hospitals."""
-    import os
-    from pathlib import Path
-
     return Path(os.environ["HOSPITALS_SIMULATED_KEYS"]) / "cohort.json"
-
-
-__all__ = ["HOSPITALS", "SEED", "apps", "server_app"]
