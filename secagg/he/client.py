@@ -164,7 +164,7 @@ class HEClientSession(Single):
         Raises:
             ServerFault: it is no message of this sum, or breaks a rule; also a second, different one.
             TooFewClients: the sum is of fewer clients than agreed.
-            LocalProtocolError: the key's budget is spent, or the key is retired.
+            LocalProtocolError: the key has released another sum of this session, its budget is spent, or it is retired.
             InconsistentSum: the ciphertext is no sum of honest uploads; the key is retired.
         """
         try:
@@ -286,7 +286,7 @@ class HEClientSession(Single):
         chain = params.chain
         residues = unpack_residues(memoryview(message.ciphertexts), chain.data_primes, params.ciphertexts, chain.degree)
         summed = sum_digest(state.session, message.members, message.ciphertexts)
-        key.check_usable()
+        key.check_releasable(state.session, summed)
         self._state = replace(state, summed=request)
         values = key.release(residues, survivors, state.session, summed)
         released = Release(members=message.members, values=values).encode(params)

@@ -52,7 +52,8 @@ class DecryptorSession(Single):
     that do not encrypt as specified it does not protect (SECURITY.md).
 
     The state rule: make ``save()`` and the key's ``save()`` durable before a release leaves. The identical request then
-    gets the identical release; another one is refused.
+    gets the identical release; another one is refused. The key remembers which sum of a session it released, so a
+    session restored to before its release gets that one or none.
 
     Args:
         params: what the sum runs with; ``key_holder`` is ``decryptor``.
@@ -149,10 +150,9 @@ class DecryptorSession(Single):
         Raises:
             ServerFault: the request is malformed, of other uploads than were received here, or a second, different one.
             TooFewClients: fewer uploads are in than a sum must hold.
-            LocalProtocolError: the key's budget is spent, or the key is retired.
+            LocalProtocolError: the key has released another sum of this session, its budget is spent, or it is retired.
             InconsistentSum: some client did not encrypt as specified. Nothing is released, now or later in this
-            session,
-                and the key is retired.
+                session, and the key is retired.
         """
         try:
             header, body = open_message(request)
@@ -169,7 +169,7 @@ class DecryptorSession(Single):
         collection = self._collection
         collection.check_enough()
         self._check_same(wanted)
-        self._key.check_usable()
+        self._key.check_releasable(collection.session_id, wanted.digest)
         self._request = asked
         values = self._key.release(collection.running.residues, collection.count, collection.session_id, wanted.digest)
         answer = Header(kind=Kind.RELEASE, sender=SERVER, session=collection.session_id)

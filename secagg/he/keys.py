@@ -1,4 +1,4 @@
-"""The public key that clients encrypt under, and the secret one with its count of what it has released."""
+"""The public key that clients encrypt under, and the secret one with its record of what it has released."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from secagg.he.params import HEParams
 from secagg.he.slots import real_values, unpack_words
 from secagg.identity import SIGNATURE_BYTES, Directory, Identity
 from secagg.params import FixedPoint
+from secagg.primitives.kdf import DIGEST_BYTES
 from secagg.primitives.randomness import Randomness, draw, system_randomness
 from secagg.primitives.signature import SigningKey
-from secagg.wire import SERVER, Buffer, Header, open_message
+from secagg.wire import ID_BYTES, SERVER, Buffer, Header, open_message
 
 _FLOODING_SECRET_BYTES = 32
+_RECORD_BYTES = ID_BYTES + DIGEST_BYTES
 _PURPOSE = b"decryption key"
 _ALONE = 0
 """The decryptor's place in the directory of one that its signatures are checked against."""
@@ -92,30 +94,34 @@ class PublicKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _SavedKey:
-    """What a saved key holds."""
+    """What a saved key holds; ``sums`` is session and digest of each release, in their order."""
 
     params: HEParams
     pair: bytes
     flooding: bytes
     released: int
+    sums: bytes
     retired: bool
 
 
 class DecryptionKey:
-    """A secret key, and the count of what it has released. It serves one party, or every client (``key_holder``).
+    """A secret key, and the record of what it has released. It serves one party, or every client (``key_holder``).
 
-    What comes out of it is the sum over a cohort, exact or flooded, never a decryption as it is. It stops after
-    ``params.releases`` sums, and is **retired** for good when a decryption shows that some ciphertext was not made as
-    specified: each such refusal tells its maker a bit about the key.
+    What comes out of it is the sum over a cohort, exact or flooded, never a decryption as it is. Of a session it
+    releases one sum, whatever becomes of the session's own state: two would differ by what one client sent. It stops
+    after ``params.releases`` sums, and is **retired** for good when a decryption shows that some ciphertext was not
+    made as specified: each such refusal tells its maker a bit about the key.
 
-    Make ``save()`` durable before anything released leaves, else a budget can be spent twice.
+    Make ``save()`` durable before anything released leaves, else a budget can be spent twice, and a session release
+    two sums. It grows by 64 bytes with each release.
     """
 
-    __slots__ = ("_decryptor", "_flooding", "_lock", "params", "public", "released", "retired")
+    __slots__ = ("_decryptor", "_flooding", "_lock", "_sums", "params", "public", "retired")
 
     def __init__(self, params: HEParams, decryptor: Decryptor, flooding: bytes) -> None:
         self.params, self._decryptor, self._flooding = params, decryptor, flooding
-        self.released, self.retired = 0, False
+        self.retired = False
+        self._sums: dict[bytes, bytes] = {}
         packed = pack_residues(decryptor.public_key()[None], params.chain.primes)
         self.public = PublicKey(params=params, packed=packed)
         self._lock = threading.Lock()
@@ -141,17 +147,24 @@ class DecryptionKey:
         raise TypeError("a decryption key is not pickled: it is secret; use save() and restore()")
 
     @property
+    def released(self) -> int:
+        """How many sums this key has released, or begun to; the same sum again is no other one."""
+        return len(self._sums)
+
+    @property
     def releases_left(self) -> int:
         """How many sums this key may still release."""
         return 0 if self.retired else self.params.releases - self.released
 
     def save(self, *, seal_key: bytes | None = None, randomness: Randomness = system_randomness) -> bytes:
         """Return this key as bytes, which are secret: in the clear, or sealed under a 32-byte key."""
+        sums = self._sums.copy()
         value = _SavedKey(
             params=self.params,
             pair=self._decryptor.secret_bytes(),
             flooding=self._flooding,
-            released=self.released,
+            released=len(sums),
+            sums=b"".join(session + digest for session, digest in sums.items()),
             retired=self.retired,
         )
         return snapshot.save(value, known=_KNOWN, purpose=_PURPOSE, seal_key=seal_key, randomness=randomness)
@@ -166,8 +179,9 @@ class DecryptionKey:
         value = snapshot.load(saved, known=_KNOWN, purpose=_PURPOSE, seal_key=seal_key)
         if not isinstance(value, _SavedKey) or len(value.flooding) != _FLOODING_SECRET_BYTES:
             raise DecodeError("a saved key's fields are not a key's")
+        sums = _sums_of(value)
         key = cls(value.params, Decryptor(value.params.scheme, value.pair), value.flooding)
-        key.released, key.retired = value.released, value.retired
+        key._sums, key.retired = sums, value.retired
         return key
 
     def check_usable(self) -> None:
@@ -181,26 +195,44 @@ class DecryptionKey:
         if self.releases_left < 1:
             raise LocalProtocolError(f"the key has released its {self.params.releases} sums: make a new one")
 
+    def check_releasable(self, session: bytes, digest: bytes) -> None:
+        """Check that this sum of a session may be released: the session's first, or the one that was before.
+
+        Raises:
+            LocalProtocolError: another sum of the session was released, the key is retired, or its budget is spent.
+        """
+        known = self._sums.get(session)
+        if known is None or self.retired:
+            self.check_usable()
+        elif known != digest:
+            raise LocalProtocolError("the key has released another sum of this session: it releases no second one")
+
     def release(self, residues: Residues, survivors: int, session: bytes, digest: bytes) -> NDArray[Any]:
         """Decrypt a sum of so many uploads to what may be shown: words of the ring, or flooded and rounded values.
 
-        The sessions call this; they have checked whose uploads were added, and that this is the session's only release.
+        The sessions call this; they have checked whose uploads were added. The same sum of the same session may be
+        released again, by another holder or after a crash: it shows what was shown, so it does not count.
 
         Args:
             residues: uint64[C, 2, primes, N], checked.
             survivors: how many uploads it holds.
-            session: the session's identifier.
-            digest: of the sum.
+            session: the session's identifier, 32 bytes.
+            digest: of the sum and of whose uploads it holds, 32 bytes.
 
         Raises:
-            LocalProtocolError: the budget is spent, the key is retired, or another thread uses it.
+            InputError: identifier or digest are of another length.
+            LocalProtocolError: another sum of this session was released, the budget is spent, the key is retired, or
+                another thread uses it.
             InconsistentSum: some ciphertext was not made as specified. Nothing is released; the key is retired.
         """
+        if len(session) != ID_BYTES or len(digest) != DIGEST_BYTES:
+            raise InputError(f"a session's identifier takes {ID_BYTES} bytes, a sum's digest {DIGEST_BYTES}")
         if not self._lock.acquire(blocking=False):
             raise LocalProtocolError("another thread uses this key: use it from one thread at a time")
         try:
-            self.check_usable()
-            self.released += 1
+            self.check_releasable(session, digest)
+            # Before anything is decrypted, so that what fails on the way counts too
+            self._sums[session] = digest
             try:
                 return self._open(residues, survivors, session, digest)
             except InconsistentSum:
@@ -220,6 +252,22 @@ class DecryptionKey:
             raise InconsistentSum("a ciphertext is noisier than honest ones can be: a client encrypted amiss")
         slots = np.array([decryptor.decrypt(one) for one in residues])
         return unpack_words(slots, params, survivors)
+
+
+def _sums_of(saved: _SavedKey) -> dict[bytes, bytes]:
+    """Return session -> digest of what a saved key has released.
+
+    Raises:
+        DecodeError: the record is of another length than the count says, names a session twice, or passes the budget.
+    """
+    packed = saved.sums
+    if len(packed) != saved.released * _RECORD_BYTES or saved.released > saved.params.releases:
+        raise DecodeError("a saved key's record of releases does not match their count, or the budget")
+    records = [packed[start : start + _RECORD_BYTES] for start in range(0, len(packed), _RECORD_BYTES)]
+    sums = {record[:ID_BYTES]: record[ID_BYTES:] for record in records}
+    if len(sums) != saved.released:
+        raise DecodeError("a saved key's record of releases names a session twice")
+    return sums
 
 
 def sign(signing_key: SigningKey, header: Header, body: bytes | memoryview) -> bytes:

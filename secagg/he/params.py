@@ -380,7 +380,8 @@ def _choices(
         elif len(chain.data_bits) > 1:
             clients = checked_integer("clients", clients, 1, MAX_CLIENTS)
             values = checked_integer("dimension", dimension, 0, MAX_DIMENSION) + 1
-            checked_integer("releases", releases, 1, MAX_RELEASES)
+            releases = checked_integer("releases", releases, 1, MAX_RELEASES)
+            flooding_bits = checked_integer("flooding_bits", flooding_bits, MIN_FLOODING_BITS, MAX_FLOODING_BITS)
             count = releases * -(-values // (chain.degree // 2))
             deviation = noise.flooding_deviation(chain, clients, count, flooding_bits)
             yield chain, 0, max(noise.largest_scale_bits(chain, clients, deviation, values), 1)

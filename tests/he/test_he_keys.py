@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 
 import numpy as np
@@ -10,11 +11,13 @@ import pytest
 
 import secagg
 from federation import DECRYPTOR, Federation, key_pair, plan, vectors_of
-from secagg.he import noise
+from secagg import snapshot
+from secagg.he import keys, noise
 from secagg.he.chains import CHAINS, batching_prime
 from secagg.he.ciphertexts import pack_residues
 from secagg.he.engine import Decryptor, Encryptor, Scheme
-from test_he_hostile import signed
+from secagg.primitives.randomness import system_randomness
+from test_he_hostile import SMALL, signed
 
 
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: f"{chain.degree}-{chain.data_bits}")
@@ -118,6 +121,104 @@ def test_a_budget_spent_meanwhile_releases_nothing():
         second.decryptor.release(second.server.release_request)
 
 
+@pytest.mark.parametrize("protocol", ["bfv", "ckks"])
+@pytest.mark.parametrize("key_too", [False, True], ids=["live key", "restored key"])
+def test_a_session_set_back_gets_no_second_sum_which_would_show_a_client_by_the_difference(protocol, key_too):
+    params = plan(4, 3, dropout=0.25, protocol=protocol, encoding=SMALL)
+    federation = Federation(params)
+    federation.collect(np.zeros((4, 3)), absent=[3])
+    before = federation.decryptor.save()
+    without = secagg.HEServerSession.restore(federation.server.save(), federation.directory)
+    without.advance()
+    federation.send(3, federation.upload(3, np.ones(3)))
+    federation.finish()
+    key = secagg.DecryptionKey.restore(federation.key.save()) if key_too else federation.key
+    session = secagg.DecryptorSession.restore(before, key, federation.directory, signing_key=DECRYPTOR)
+    for _ in range(2):
+        with pytest.raises(secagg.LocalProtocolError, match="another sum of this session"):
+            session.release(without.release_request)
+    # Nor past the session, which asks before it notes the request
+    residues = session._collection.running.residues
+    with pytest.raises(secagg.LocalProtocolError, match="another sum of this session"):
+        key.release(residues, 3, federation.server.session_id, bytes(32))
+    assert key.released == 1
+    assert not key.retired
+
+
+@pytest.mark.parametrize("protocol", ["bfv", "ckks"])
+def test_after_a_crash_the_same_sum_comes_again_byte_for_byte_and_counts_once(protocol):
+    params = plan(2, 3, releases=1, protocol=protocol, encoding=SMALL)
+    key = secagg.DecryptionKey.generate(params)
+    federation = Federation(params, key=key)
+    federation.collect(vectors_of(params))
+    federation.server.advance()
+    before = federation.decryptor.save()
+    answer = federation.decryptor.release(federation.server.release_request)
+    key = secagg.DecryptionKey.restore(key.save())
+    assert (key.released, key.releases_left) == (1, 0)
+    session = secagg.DecryptorSession.restore(before, key, federation.directory, signing_key=DECRYPTOR)
+    assert session.release(federation.server.release_request) == answer
+    assert key.released == 1
+    key.retired = True
+    session = secagg.DecryptorSession.restore(before, key, federation.directory, signing_key=DECRYPTOR)
+    with pytest.raises(secagg.LocalProtocolError, match="retired"):
+        session.release(federation.server.release_request)
+
+
+def test_clients_that_hold_one_key_spend_it_once_on_the_same_sum_and_get_no_other():
+    params = plan(3, 5, dropout=0.3, releases=1, key_holder="clients", encoding=SMALL)
+    federation = Federation(params, key=secagg.DecryptionKey.generate(params))
+    federation.collect(np.zeros((3, 5)), absent=[2])
+    less = secagg.HEServerSession.restore(federation.server.save(), federation.directory).advance()
+    federation.send(2, federation.upload(2, np.ones(5)))
+    sums = federation.server.advance()
+    before = federation.clients[0].save()
+    for one in range(2):
+        federation.clients[one].receive(sums[one])
+    assert (federation.clients[0].result.total == federation.clients[1].result.total).all()
+    assert federation.key.released == 1
+    client = secagg.HEClientSession.restore(before, identity=federation.identities[0], key=federation.key)
+    with pytest.raises(secagg.LocalProtocolError, match="another sum of this session"):
+        client.receive(less[0])
+    assert client.receive(sums[0]) is None
+
+
+def test_what_a_saved_key_says_it_released_must_hang_together():
+    params = plan(2, 3, releases=2)
+    key = secagg.DecryptionKey.restore(key_pair(params))
+    for session in (b"\1" * 32, b"\2" * 32):
+        key._sums[session] = bytes(32)
+    good = keys._SavedKey(
+        params=params,
+        pair=key._decryptor.secret_bytes(),
+        flooding=bytes(32),
+        released=2,
+        sums=b"".join(one + of for one, of in key._sums.items()),
+        retired=False,
+    )
+
+    def restore(**changes: object) -> secagg.DecryptionKey:
+        value = dataclasses.replace(good, **changes)
+        saved = snapshot.save(
+            value, known=keys._KNOWN, purpose=keys._PURPOSE, seal_key=None, randomness=system_randomness
+        )
+        return secagg.DecryptionKey.restore(saved)
+
+    assert restore()._sums == restore(retired=True)._sums == key._sums
+    for changes in (
+        {"sums": good.sums[:-1]},
+        {"sums": good.sums + b"\0"},
+        {"sums": b""},
+        {"released": 1},
+        {"released": 3, "sums": good.sums + bytes(64)},  # more than the budget
+        {"sums": good.sums[:64] * 2},
+    ):
+        with pytest.raises(secagg.DecodeError, match="record of releases"):
+            restore(**changes)
+    with pytest.raises(secagg.InputError, match="32 bytes"):
+        key.release(np.zeros((1, 2, 1, params.chain.degree), dtype=np.uint64), 2, b"short", bytes(32))
+
+
 def test_secrets_stay_out_of_sight_and_are_not_copied():
     key = secagg.DecryptionKey.restore(key_pair(plan(2, 3)))
     federation = Federation(plan(2, 3))
@@ -155,11 +256,11 @@ def test_every_party_may_be_saved_and_restored_anywhere(protocol, key_holder):
                 federation.decryptor.save(), federation.key, federation.directory, signing_key=DECRYPTOR
             )
         for one, client in federation.clients.items():
-            keys = {"key": federation.key}
+            held = {"key": federation.key}
             if key_holder == "decryptor":
-                keys = {"public_key": client._public_key, "decryptor": DECRYPTOR.public}
+                held = {"public_key": client._public_key, "decryptor": DECRYPTOR.public}
             federation.clients[one] = secagg.HEClientSession.restore(
-                client.save(seal_key=bytes(32)), seal_key=bytes(32), identity=federation.identities[one], **keys
+                client.save(seal_key=bytes(32)), seal_key=bytes(32), identity=federation.identities[one], **held
             )
 
     for one, vector in enumerate(vectors):

@@ -121,8 +121,9 @@ def test_ckks_that_leaves_fewer_bits_than_asked_for_is_refused():
         dataclasses.replace(params, scale_bits=params.scale_bits - 10)
     with pytest.raises(ParameterError, match="would wrap"):
         dataclasses.replace(params, scale_bits=params.scale_bits + 1)
-    with pytest.raises(ParameterError, match="flooding_bits"):
-        plan(3, 10, protocol="ckks", flooding_bits=39)
+    for bad in (39, 65, 10**6, "x", 40.0, True):
+        with pytest.raises(ParameterError, match="flooding_bits"):
+            plan(3, 10, protocol="ckks", flooding_bits=bad)
     with pytest.raises(ParameterError, match="2 bits or more"):
         plan(3, 10, protocol="ckks", encoding=secagg.FixedPoint(clip=1.0, bits=1))
     with pytest.raises(ParameterError, match="two primes"):
