@@ -104,7 +104,7 @@ class _Member:
             store.put_back()
             raise
         if after is None:
-            store.wipe()
+            store.finish()
         else:
             store.put(after)
         return reply

@@ -99,7 +99,7 @@ def test_a_node_that_is_not_asked_again_forgets_the_round_begun_ahead(tmp_path):
 
 
 def test_too_few_nodes_to_begin_with_forget_the_round_begun_ahead(tmp_path):
-    inner, grid = in_files(tmp_path, pipelined=True)
+    _, grid = in_files(tmp_path, pipelined=True)
     content = RecordDict({"arrays": initial_arrays(), "config": ConfigRecord()})
     for nodes in (NODES, NODES[:2]):
         grid.send_and_receive([Message(content, node, "train") for node in nodes], timeout=5)
