@@ -30,7 +30,7 @@ class Kept:
         invitation: digest of the invitation that it answered, 32 bytes.
         content: digest of the train message that the round is about, 32 bytes.
         session: the session, saved and perhaps sealed.
-        fixed: whether the roster is fixed and the beacon not looked up yet.
+        fixed: whether the roster is fixed, so that the beacon may be looked up.
         ahead: whether ``content`` is only the digest of the round before, since this one's model was not there yet.
     """
 
