@@ -39,6 +39,9 @@ class SecAggGrid(Grid):
     weighted averaging returns the arrays unchanged to the last bit. It sees an error in the place of every other
     node's reply, and errors alone where the round gave no sum: then it leaves its model as it was.
 
+    So nothing that a strategy does to single replies has an effect: Flower's server-side differential privacy clips no
+    client and so gives none, and trimmed means, Krum and Bulyan withstand nobody (docs/flower.md).
+
     Args:
         grid: Flower's.
         threat: ``semi-honest``, or ``malicious-server`` where every node has an identity.
@@ -80,6 +83,7 @@ class SecAggGrid(Grid):
         self._agreement = Agreement(**terms)
         self._agreement.check_threat(threat)
         self._ahead: Ahead | None = None
+        self._warned = False
         self.rounds: list[RoundReport] = []
 
     def __enter__(self) -> Self:
@@ -91,14 +95,22 @@ class SecAggGrid(Grid):
     def close(self) -> None:
         """Have the nodes forget the round that their last replies began ahead, and wait until they have.
 
-        Without it each node of a pipelined run keeps that state. Another train exchange may follow all the same.
+        Without it each node of a pipelined run keeps that state. Nodes that do not answer are counted in the log alone.
+        Another train exchange may follow all the same.
         """
         ahead, self._ahead = self._ahead, None
-        if ahead is not None:
-            told = _dismissals(ahead.asked.values())
-            for reply in self._grid.send_and_receive(told, timeout=self._stage_timeout):
-                if reply.has_error():
-                    _logger.warning("secure aggregation: a node may keep a state: %s", reply.error.reason)
+        if ahead is None:
+            return
+        told = _dismissals(ahead.asked.values())
+        try:
+            replies = list(self._grid.send_and_receive(told, timeout=self._stage_timeout))
+        except Exception as problem:
+            # It ends a with block, whose own exception must not be hidden
+            _logger.warning("secure aggregation: nodes may keep a state: %s", type(problem).__name__)
+            return
+        silent = len(told) - sum(not reply.has_error() for reply in replies)
+        if silent:
+            _logger.warning("secure aggregation: %d of %d nodes may keep a state", silent, len(told))
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Run a secure sum where the messages ask for training; else pass them through.
@@ -117,6 +129,13 @@ class SecAggGrid(Grid):
 
     def _train(self, messages: Sequence[Message], timeout: float | None) -> list[Message]:
         model, content = Model.take_from(messages[0].content), _common_content(messages)
+        if not self._warned:
+            # The grid cannot see which strategy it is given to
+            self._warned = True
+            _logger.warning(
+                "secure aggregation: the strategy sees the cohort's mean alone: server-side clipping gives no "
+                "differential privacy here, and robust strategies (trimmed mean, Krum, Bulyan) withstand nobody"
+            )
         metas = {int(message.metadata.dst_node_id): message.metadata for message in messages}
         try:
             begun = self._begun_ahead(messages, model)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from cohorts import NODES, start
@@ -122,6 +124,26 @@ def test_closing_the_grid_ends_what_the_last_round_began_ahead(tmp_path):
     grid.close()
     assert len(inner.exchanges) == asked
     assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("failure", ["silent", "error", "grid"])
+def test_nodes_that_are_not_reached_at_closing_are_counted_in_the_log(tmp_path, caplog, monkeypatch, failure):
+    def script(delivery):
+        if delivery.kind != "dismiss":
+            return [delivery.answer()]
+        if failure == "grid":
+            raise RuntimeError("the link is gone")
+        if delivery.node != 13:
+            return [delivery.answer()]
+        lost = Message(Error(code=5, reason="Node unavailable"), reply_to=delivery.message)
+        return [lost] if failure == "error" else []
+
+    monkeypatch.setattr(logging.getLogger("flwr"), "propagate", True)
+    _, grid = in_files(tmp_path, script, pipelined=True)
+    start(grid)
+    grid.close()
+    wanted = "nodes may keep a state: RuntimeError" if failure == "grid" else "1 of 5 nodes may keep a state"
+    assert [wanted in message for message in caplog.messages if "keep a state" in message] == [True]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("the link is gone"), KeyboardInterrupt()])
