@@ -41,14 +41,15 @@ class Agreement:
         max_weight: the largest ``num-examples`` of a client.
         dropout: planned share of the cohort that vanishes in a round; more, and the round fails with nothing revealed.
         corrupt: planned share of the cohort that colludes with the server.
-        min_clients: the smallest cohort that a round is begun with.
+        min_clients: the smallest cohort that a round is begun with; the rates may ask for more (docs/flower.md).
         protocol: ``secagg`` (complete graph) or ``secagg+`` (sparse from 40 clients on where that is safe).
         metrics: metrics of the train replies that are averaged securely, each with its largest magnitude (beyond it the
             value is cut); all others never leave the client.
         weighted_by: the metric that weights a client, as the strategy's ``weighted_by_key``.
         pipelined: whether the keys of the next round ride on the last reply of this one, which saves an exchange a
             round. They are advertised before the next model exists, so they are not bound to it: in the semi-honest
-            model alone. A client that was sent another model than the rest refuses the round's last request.
+            model alone. That clients were sent different models shows only where the server invites to a further round,
+            and even then they are in the sum.
 
     Raises:
         ParameterError: an argument lies outside its range.

@@ -104,7 +104,7 @@ class _Member:
             store.put_back()
             raise
         if after is None:
-            store.wipe()
+            store.finish()
         else:
             store.put(after)
         return reply
@@ -144,7 +144,7 @@ class _Exchange:
             return Envelope(step=steps.FIXED).put_into(RecordDict()), self._kept(session, replace(kept, fixed=True))
         reply = Envelope(step=steps.ANSWER, payload=answer.payload).put_into(RecordDict())
         if session.stage is not None:
-            return reply, self._kept(session, replace(kept, fixed=False))
+            return reply, self._kept(session, kept)
         return self._go_ahead(reply, kept, open_message(asked.payload)[0].session)
 
     def _begin(self, asked: Envelope, *, ahead: bool = False) -> tuple[Envelope, Kept]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from flwr.app import Context
 
@@ -13,6 +15,8 @@ from secagg.identity_files import read_directory, read_seal_key, read_signing_ke
 
 KEY, DIRECTORY, DIGEST = "secagg-key", "secagg-directory", "secagg-directory-digest"
 STATE, SEAL_KEY = "secagg-state", "secagg-seal-key"
+
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,21 +52,21 @@ def node_from_config(context: Context) -> NodeSecrets:
     """
     own = context.node_config
     state = Path(str(own[STATE])) if STATE in own else None
-    seal_key = read_seal_key(_readable(own[SEAL_KEY], SEAL_KEY)) if SEAL_KEY in own else None
+    seal_key = _read(read_seal_key, own[SEAL_KEY], SEAL_KEY) if SEAL_KEY in own else None
     if KEY not in own:
         if DIRECTORY in own or DIGEST in own:
             raise InputError(f"this node's configuration pins a directory but names no {KEY}")
         return NodeSecrets(state=state, seal_key=seal_key)
     if state is None:
         raise InputError(f"a node with {KEY} needs {STATE} too: a directory where each state is durable and used once")
-    identity = Identity(key=read_signing_key(_readable(own[KEY], KEY)), directory=_directory(context))
+    identity = Identity(key=_read(read_signing_key, own[KEY], KEY), directory=_directory(context))
     return NodeSecrets(identity=identity, state=state, seal_key=seal_key)
 
 
 def _directory(context: Context) -> Directory:
     own = context.node_config
     if DIRECTORY in own:
-        return read_directory(_readable(own[DIRECTORY], DIRECTORY))
+        return _read(read_directory, own[DIRECTORY], DIRECTORY)
     if DIGEST not in own:
         raise InputError(
             f"this node's own configuration must pin the cohort: {DIGEST} (secagg identity directory prints it) or "
@@ -76,9 +80,12 @@ def _directory(context: Context) -> Directory:
     return directory
 
 
-def _readable(value: object, name: str) -> Path:
+def _read(read: Callable[[Path], Read], value: object, name: str) -> Read:
+    """Read a file; errors name the setting and not the path, which is this node's own: they go to the server."""
     path = Path(str(value))
     if not path.is_file():
-        # Not the path: it is this node's own, and the text goes to the server
         raise DecodeError(f"the file that {name} names is not there")
-    return path
+    try:
+        return read(path)
+    except DecodeError:
+        raise DecodeError(f"the file that {name} names does not hold what it should") from None

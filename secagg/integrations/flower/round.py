@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from flwr.app import Message, RecordDict
+from flwr.app import Message, Metadata, RecordDict
 
 from secagg.errors import DecodeError, Evidence, InputError, PeerFault, SecAggError, StaleMessage
 from secagg.integrations.flower import envelope as steps
@@ -31,12 +31,12 @@ class Ahead:
 
     Attributes:
         session: the next round's.
-        nodes: its roster, that of the round before.
+        asked: what it takes to reach each node of its roster, that of the round before.
         content: what stands for its train message's digest.
     """
 
     session: ServerSession
-    nodes: frozenset[int]
+    asked: Mapping[int, Metadata]
     content: bytes
 
     def invitation(self) -> Envelope:
@@ -104,6 +104,7 @@ class SecureRound:
         self._session, self._send, self._beacon, self._threads = session, send, beacon, threads
         self._content, self._prepare, self._joined = content, prepare, joined
         self._drawn: bytes | None = None
+        self._finished: set[int] = set()
         self.ahead: Ahead | None = None
         self._asked = {int(message.metadata.dst_node_id): message for message in asked}
         # Who is who shows in the first replies where identities are the directory's, and is known else
@@ -116,6 +117,8 @@ class SecureRound:
 
         Raises:
             SecAggError: the round cannot end with a sum; nothing of any client was revealed. See the report.
+
+        Whatever else interrupts it passes through; then too the session is over and the report tells the failure.
         """
         try:
             requests = self._session.advance() if self._joined else self._join()
@@ -130,9 +133,18 @@ class SecureRound:
             self._session.abort()
             self.report.failure = f"{type(problem).__name__}: {problem}"
             raise
+        except BaseException as problem:
+            self._session.abort()
+            self.report.failure = type(problem).__name__
+            raise
         result, nodes = self._session.result, self.node_of
         self.report.survivors = tuple(sorted(nodes[client] for client in result.survivors))
         return result
+
+    @property
+    def unfinished(self) -> frozenset[int]:
+        """The nodes whose last answer is not in, which may keep a state of this round."""
+        return frozenset(self._asked) - self._finished
 
     @property
     def node_of(self) -> Mapping[int, int]:
@@ -219,6 +231,8 @@ class SecureRound:
             answer = Envelope.take_from(reply.content)
             self.report.bytes_up[stage] += len(answer.payload)
             fold(node, answer)
+            if stage == "unmask":
+                self._finished.add(node)
             if self.ahead is not None and steps.FOLLOWING in reply.content:
                 keys = Envelope.take_from(reply.content, steps.FOLLOWING)
                 self.report.bytes_up[stage] += len(keys.payload)

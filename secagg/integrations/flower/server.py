@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
-from flwr.app import Error, Message, MetricRecord, RecordDict
+from flwr.app import Error, Message, Metadata, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
@@ -39,6 +39,9 @@ class SecAggGrid(Grid):
     weighted averaging returns the arrays unchanged to the last bit. It sees an error in the place of every other
     node's reply, and errors alone where the round gave no sum: then it leaves its model as it was.
 
+    So nothing that a strategy does to single replies has an effect: Flower's server-side differential privacy clips no
+    client and so gives none, and trimmed means, Krum and Bulyan withstand nobody (docs/flower.md).
+
     Args:
         grid: Flower's.
         threat: ``semi-honest``, or ``malicious-server`` where every node has an identity.
@@ -50,6 +53,8 @@ class SecAggGrid(Grid):
             with training. A node that is silent longer has dropped out.
         threads: how many threads share the unmasking.
         **terms: see ``Agreement``; the same as the clients'.
+
+    As a context manager it closes itself; see ``close``, which pipelined rounds need.
 
     Attributes:
         rounds: a report of each train exchange, in order.
@@ -78,7 +83,34 @@ class SecAggGrid(Grid):
         self._agreement = Agreement(**terms)
         self._agreement.check_threat(threat)
         self._ahead: Ahead | None = None
+        self._warned = False
         self.rounds: list[RoundReport] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Have the nodes forget the round that their last replies began ahead, and wait until they have.
+
+        Without it each node of a pipelined run keeps that state. Nodes that do not answer are counted in the log alone.
+        Another train exchange may follow all the same.
+        """
+        ahead, self._ahead = self._ahead, None
+        if ahead is None:
+            return
+        told = _dismissals(ahead.asked.values())
+        try:
+            replies = list(self._grid.send_and_receive(told, timeout=self._stage_timeout))
+        except Exception as problem:
+            # It ends a with block, whose own exception must not be hidden
+            _logger.warning("secure aggregation: nodes may keep a state: %s", type(problem).__name__)
+            return
+        silent = len(told) - sum(not reply.has_error() for reply in replies)
+        if silent:
+            _logger.warning("secure aggregation: %d of %d nodes may keep a state", silent, len(told))
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Run a secure sum where the messages ask for training; else pass them through.
@@ -97,10 +129,21 @@ class SecAggGrid(Grid):
 
     def _train(self, messages: Sequence[Message], timeout: float | None) -> list[Message]:
         model, content = Model.take_from(messages[0].content), _common_content(messages)
-        begun = self._begun_ahead(messages, model)
+        if not self._warned:
+            # The grid cannot see which strategy it is given to
+            self._warned = True
+            _logger.warning(
+                "secure aggregation: the strategy sees the cohort's mean alone: server-side clipping gives no "
+                "differential privacy here, and robust strategies (trimmed mean, Krum, Bulyan) withstand nobody"
+            )
+        metas = {int(message.metadata.dst_node_id): message.metadata for message in messages}
         try:
+            begun = self._begun_ahead(messages, model)
             session = begun or self._session(messages, model, self._agreement.context(content))
         except ParameterError as problem:
+            if self._agreement.pipelined:
+                # No invitation replaces what the last round began ahead
+                self._dismiss(metas.values())
             return self._failed(messages, RoundReport(nodes=len(messages), failure=f"ParameterError: {problem}"))
         one = SecureRound(
             session,
@@ -117,10 +160,22 @@ class SecAggGrid(Grid):
         try:
             result = one.run()
         except SecAggError:
-            self._dismiss(messages)
+            self._dismiss(metas.values())
             return self._failed(messages, one.report)
-        self._ahead = one.ahead
+        except BaseException:
+            self._dismiss(metas.values())
+            self.rounds.append(one.report)
+            raise
+        self._settle(one, metas)
         return self._replies(messages, model, result, one)
+
+    def _settle(self, one: SecureRound, metas: Mapping[int, Metadata]) -> None:
+        """After a sum, have those forget the round whose own last answer did not end it; keep what began ahead."""
+        complete = one.ahead is not None and not one.ahead.session.waiting_for
+        self._ahead = one.ahead if complete else None
+        # Where one's keys are missing the next round begins anew, and nobody's serve
+        left = metas if self._agreement.pipelined and not complete else one.unfinished
+        self._dismiss(metas[node] for node in sorted(left))
 
     def _failed(self, messages: Sequence[Message], report: RoundReport) -> list[Message]:
         self.rounds.append(report)
@@ -131,23 +186,29 @@ class SecAggGrid(Grid):
         self, session: ServerSession, messages: Sequence[Message], content: bytes
     ) -> Callable[[bytes], Ahead]:
         """Return what begins the round after this one, for the same nodes and a model of the same size."""
-        nodes = frozenset(int(message.metadata.dst_node_id) for message in messages)
+        asked = {int(message.metadata.dst_node_id): message.metadata for message in messages}
 
         def prepare(session_id: bytes) -> Ahead:
             following = self._agreement.following(content, session_id)
             context = self._agreement.context(following)
-            return Ahead(session=ServerSession(session.params, nodes, context=context), nodes=nodes, content=following)
+            return Ahead(
+                session=ServerSession(session.params, list(asked), context=context), asked=asked, content=following
+            )
 
         return prepare
 
     def _begun_ahead(self, messages: Sequence[Message], model: Model) -> ServerSession | None:
-        """Return the session that the last round began, if it is for these nodes and model and has everybody's keys."""
+        """Return the session that the last round began, if it is for these nodes and a model of this size."""
         ahead, self._ahead = self._ahead, None
-        if ahead is None or ahead.session.waiting_for:
+        if ahead is None:
             return None
         nodes = {int(message.metadata.dst_node_id) for message in messages}
-        fits = len(messages) == len(nodes) and nodes == ahead.nodes
-        return ahead.session if fits and ahead.session.params == self._plan(len(nodes), model) else None
+        fits = len(messages) == len(nodes) and nodes == set(ahead.asked)
+        if fits and ahead.session.params == self._plan(len(nodes), model):
+            return ahead.session
+        # Who is invited anew replaces its state; the others would keep theirs
+        self._dismiss(meta for node, meta in ahead.asked.items() if node not in nodes)
+        return None
 
     def _session(self, messages: Sequence[Message], model: Model, context: bytes) -> ServerSession:
         nodes = [int(message.metadata.dst_node_id) for message in messages]
@@ -198,13 +259,11 @@ class SecAggGrid(Grid):
             replies.append(Message(RecordDict({model.key: arrays, "metrics": record}), reply_to=message))
         return replies
 
-    def _dismiss(self, messages: Sequence[Message]) -> None:
-        """Tell the nodes to forget a round that failed; nobody waits for what they say."""
-        told = []
-        for message in messages:
-            meta = message.metadata
-            content = Envelope(step=steps.DISMISS).put_into(RecordDict())
-            told.append(Message(content, meta.dst_node_id, meta.message_type, ttl=meta.ttl, group_id=meta.group_id))
+    def _dismiss(self, metas: Iterable[Metadata]) -> None:
+        """Tell nodes to forget a round; nobody waits for what they say."""
+        told = _dismissals(metas)
+        if not told:
+            return
         try:
             self._grid.push_messages(told)
         except Exception as problem:
@@ -253,6 +312,19 @@ class SecAggGrid(Grid):
     def get_nodes(self) -> Iterable[object]:
         """Pass through."""
         return self._grid.get_nodes()
+
+
+def _dismissals(metas: Iterable[Metadata]) -> list[Message]:
+    return [
+        Message(
+            Envelope(step=steps.DISMISS).put_into(RecordDict()),
+            meta.dst_node_id,
+            meta.message_type,
+            ttl=meta.ttl,
+            group_id=meta.group_id,
+        )
+        for meta in metas
+    ]
 
 
 def _common_content(messages: Sequence[Message]) -> bytes:

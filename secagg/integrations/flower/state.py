@@ -8,7 +8,6 @@ state is on the disk before the reply is handed to Flower.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 from abc import ABC, abstractmethod
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from flwr.app import ConfigRecord, Context
 
-from secagg.errors import DecodeError
+from secagg.errors import DecodeError, LocalProtocolError
 
 _MAGIC = b"SFst\x01"
 _DIGEST_BYTES = 32
@@ -31,7 +30,7 @@ class Kept:
         invitation: digest of the invitation that it answered, 32 bytes.
         content: digest of the train message that the round is about, 32 bytes.
         session: the session, saved and perhaps sealed.
-        fixed: whether the roster is fixed and the beacon not looked up yet.
+        fixed: whether the roster is fixed, so that the beacon may be looked up.
         ahead: whether ``content`` is only the digest of the round before, since this one's model was not there yet.
     """
 
@@ -72,15 +71,27 @@ class Store(ABC):
 
     @abstractmethod
     def take(self) -> Kept | None:
-        """Claim the state: until ``put``, ``put_back`` or ``wipe`` nobody else gets it. None if there is none."""
+        """Claim the state: until ``put``, ``put_back`` or ``finish`` nobody else gets it. None if there is none."""
 
     @abstractmethod
     def put(self, kept: Kept) -> None:
-        """Make the next state durable; what was claimed is gone."""
+        """Make the next state durable; what was claimed is gone.
+
+        Raises:
+            LocalProtocolError: the round was dismissed meanwhile, or another was begun; this one's state is gone.
+        """
 
     @abstractmethod
     def put_back(self) -> None:
         """Let go of what was claimed, unchanged: nothing was answered with it."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Remove what was claimed, and nothing that came after it.
+
+        Raises:
+            LocalProtocolError: the round was dismissed meanwhile.
+        """
 
     @abstractmethod
     def wipe(self) -> None:
@@ -113,6 +124,10 @@ class ContextStore(Store):
     def put_back(self) -> None:
         """Do nothing: the state was not removed."""
 
+    def finish(self) -> None:
+        """Remove the state."""
+        self.wipe()
+
     def wipe(self) -> None:
         """Remove the state."""
         if self._key in self._records:
@@ -120,7 +135,11 @@ class ContextStore(Store):
 
 
 class FileStore(Store):
-    """Keep the state in one file of a directory on the node's own disk."""
+    """Keep the state in one file of a directory on the node's own disk, which must know hard links.
+
+    A process that trains for long may find its round dismissed and another begun when it is done. Its claim tells
+    it of the first; of the second, that a link never replaces a file.
+    """
 
     def __init__(self, directory: Path, *, run_id: int, node_id: int) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -136,39 +155,80 @@ class FileStore(Store):
         except FileNotFoundError:
             return None
         self._claimed = claim
-        return Kept.decode(claim.read_bytes())
+        try:
+            return Kept.decode(claim.read_bytes())
+        except FileNotFoundError:
+            raise _dismissed() from None
+        except DecodeError:
+            self._drop_claim()
+            raise
 
     def put(self, kept: Kept) -> None:
-        """Write the next state to the disk, then put it in its place."""
+        """Write the next state to the disk, then put it in its place unless the round was dismissed or replaced."""
+        if self._claimed is not None and not self._claimed.exists():
+            raise _dismissed()
         fresh = self._directory / f"{self._name}.fresh-{secrets.token_hex(8)}"
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(kept.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, self._path)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(kept.encode())
+                file.flush()
+                os.fsync(file.fileno())
+            self._link(fresh)
+        finally:
+            fresh.unlink(missing_ok=True)
         self._sync_directory()
-        self._drop_claim()
+        if self._claimed is not None and not self._drop_claim():
+            # Dismissed since the look above: what was put must not outlive it
+            self._path.unlink(missing_ok=True)
+            raise _dismissed()
 
     def put_back(self) -> None:
-        """Undo the claim."""
-        if self._claimed is not None:
-            # A dismissal may have removed it in the meantime
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(self._claimed, self._path)
-            self._claimed = None
+        """Undo the claim; where a newer round has a state or this one was dismissed, drop it."""
+        if self._claimed is None:
+            return
+        try:
+            self._link(self._claimed)
+        except LocalProtocolError:
+            return
+        if not self._drop_claim():
+            self._path.unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        """Remove the claim."""
+        if self._claimed is not None and not self._drop_claim():
+            raise _dismissed()
+        self._sync_directory()
 
     def wipe(self) -> None:
-        """Remove the run's files, those of dead claims as well."""
-        for path in self._directory.glob(f"{self._name}.*"):
-            path.unlink(missing_ok=True)
+        """Remove the run's files, those of claims as well."""
+        # Until none is seen: one may be linked to another name while this looks
+        while paths := list(self._directory.glob(f"{self._name}.*")):
+            for path in paths:
+                path.unlink(missing_ok=True)
         self._claimed = None
         self._sync_directory()
 
-    def _drop_claim(self) -> None:
-        if self._claimed is not None:
-            self._claimed.unlink(missing_ok=True)
-            self._claimed = None
+    def _link(self, source: Path) -> None:
+        """Give a file the state's name, which no file must have yet."""
+        try:
+            os.link(source, self._path)
+        except FileExistsError:
+            self._drop_claim()
+            raise LocalProtocolError("another round was begun on this node while it answered for this one") from None
+        except FileNotFoundError:
+            self._drop_claim()
+            raise _dismissed() from None
+
+    def _drop_claim(self) -> bool:
+        """Remove the claim if there is one; whether it was still there."""
+        claim, self._claimed = self._claimed, None
+        try:
+            if claim is not None:
+                claim.unlink()
+        except FileNotFoundError:
+            return False
+        return claim is not None
 
     def _sync_directory(self) -> None:
         # Where a directory can be opened (not on Windows), its entry is made durable too
@@ -178,3 +238,7 @@ class FileStore(Store):
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+
+def _dismissed() -> LocalProtocolError:
+    return LocalProtocolError("the round was dismissed while this node answered for it")

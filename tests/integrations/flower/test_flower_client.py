@@ -144,6 +144,39 @@ def test_the_beacon_is_not_used_before_the_roster_is_durable(tmp_path):
     assert len(grid.rounds[0].survivors) == 39
 
 
+@pytest.mark.parametrize(
+    ("kind", "again"), [("ROSTER", "INVITATION"), ("ROSTER", "ROSTER"), ("draw", "ROSTER"), ("draw", "draw")]
+)
+def test_a_message_again_from_before_the_beacon_costs_nothing(tmp_path, kind, again):
+    nodes, seen, answered = range(100, 140), {}, {}
+
+    def script(delivery):
+        reply = delivery.answer()
+        if delivery.node == 101:
+            seen[delivery.kind] = delivery.message
+            answered[delivery.kind] = reply
+            if delivery.kind == kind:
+                answered["again"] = inner.handle(101, seen[again])
+        return [reply]
+
+    configs, directory = identities(tmp_path, nodes)
+    terms = {"beacon": lambda session: b"0123456789abcdef", "dropout": 0.05, "corrupt": 0.05}
+    inner = MemoryGrid(
+        client_app(secagg_mod(**terms)),
+        nodes,
+        script=script,
+        node_configs=configs,
+        run_config={"secagg-directory": directory},
+    )
+    grid = SecAggGrid(inner, threat="malicious-server", directory=directory, **terms)
+    start(grid)
+    assert grid.rounds[0].faults == {}
+    assert len(grid.rounds[0].survivors) == 40
+    if (kind, again) == ("draw", "draw"):
+        first, second = (answered[one].content["secagg.payload"]["payload"].data for one in ("draw", "again"))
+        assert first == second
+
+
 def test_a_directory_that_the_node_does_not_pin_is_refused(tmp_path):
     foreign = Directory({one: SigningKey.generate().public for one in range(5)})
     _, grid = malicious(tmp_path, run_directory=foreign.to_json())
@@ -201,3 +234,14 @@ def test_files_that_are_not_there_are_not_named(tmp_path):
     with pytest.raises(DecodeError) as caught:
         node_from_config(context)
     assert "elsewhere" not in str(caught.value)
+
+
+@pytest.mark.parametrize("setting", ["secagg-key", "secagg-directory", "secagg-seal-key"])
+def test_files_that_hold_something_else_are_not_named(tmp_path, setting):
+    (tmp_path / "ward-7").write_text("zz")
+    _, grid = malicious(tmp_path, _13={setting: str(tmp_path / "ward-7")})
+    start(grid)
+    fault = grid.rounds[0].faults[13]
+    assert f"the file that {setting} names does not hold what it should" in fault
+    assert "ward-7" not in fault
+    assert str(tmp_path) not in fault

@@ -64,8 +64,8 @@ def test_files_hold_the_state_and_nothing_stays_in_the_context(tmp_path):
 
 def test_the_state_is_on_the_disk_before_the_reply(tmp_path, monkeypatch):
     order = []
-    replace = os.replace
-    monkeypatch.setattr(os, "replace", lambda *paths: (order.append("durable"), replace(*paths))[1])
+    link = os.link
+    monkeypatch.setattr(os, "link", lambda *paths: (order.append("durable"), link(*paths))[1])
     monkeypatch.setattr(os, "fsync", lambda file: order.append("flushed"))
 
     def script(delivery):
