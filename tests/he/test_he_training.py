@@ -144,7 +144,7 @@ def test_training_reports_what_it_ran_with(protocol):
     shown = report["parameters"]
     assert (shown["protocol"], shown["key_holder"], shown["releases"]) == (protocol, "decryptor", 2)
     assert shown["security_bits"] >= 128
-    assert any("reads every client's vector" in note for note in report["notes"])
+    assert any("read every client's vector" in note for note in report["notes"])
 
 
 def test_nobody_checks_the_aggregator_where_the_clients_hold_the_key():

@@ -164,7 +164,7 @@ def test_homomorphic_rows_tell_what_a_sum_really_sends(protocol, threat):
     assert row.minimum_survivors == 4
     assert row.ring_bits == (params.ring_bits if protocol == "bfv" else None)
     assert total(row.client_seconds) > 0 < total(row.server_seconds)
-    assert any("reads every client's vector" in note for note in row.notes)
+    assert any("read every client's vector" in note for note in row.notes)
     assert any(f"{row.traffic.server_received} bytes" in note for note in row.notes)
 
 
