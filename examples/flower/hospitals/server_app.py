@@ -20,15 +20,15 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Train as the run's configuration says."""
     config = context.run_config
-    secure = SecAggGrid(
+    with SecAggGrid(
         grid,
         threat=config["threat"],
         directory=config["secagg-directory"] or None,
         stage_timeout=60.0,
         pipelined=config["pipelined"],
         **TERMS,
-    )
-    outcome = train(secure, rounds=config["rounds"], hospitals=config["hospitals"], seed=config["seed"])
+    ) as secure:  # at the end the nodes forget what they hold for a next round
+        outcome = train(secure, rounds=config["rounds"], hospitals=config["hospitals"], seed=config["seed"])
     if config["result"]:
         Path(config["result"]).write_text(json.dumps(outcome))
 
