@@ -1,22 +1,23 @@
 """Saved states: a value tree as bytes, checksummed or sealed under the caller's key. Nothing is pickled.
 
 Values are None, bool, non-negative integers, floats, bytes, text, tuples, dicts, unsigned NumPy arrays, and the frozen
-dataclasses that the caller names. Reading builds only those types. Source: SPEC "Saved states".
+dataclasses that the caller names. Reading builds only those types. What those bytes are at fault for is checked here,
+each for itself: an exception of any other kind is this library's own and passes through. Source: SPEC "Saved states".
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hmac
+import math
 import struct
-import types
 from collections.abc import Mapping
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 import numpy as np
 
-from secagg.errors import DecodeError, InputError
+from secagg.errors import DecodeError, InputError, ParameterError
+from secagg.field_types import FieldTypes, field_types
 from secagg.primitives.aead import open_state, seal_state
 from secagg.primitives.kdf import Label, digest
 from secagg.primitives.randomness import Randomness
@@ -26,8 +27,22 @@ _MAGIC, _PLAIN, _SEALED = b"SAst\x01", b"\x00", b"\x01"
 _CHECKSUM_BYTES = 32
 _DTYPES = ("|u1", "<u2", "<u4", "<u8", "|b1")
 _LENGTH = struct.Struct("<Q")
+_MAX_DEPTH = 16
+"""No state nests deeper; bytes that do are refused before Python's own stack is at its end."""
+_MAX_ITEMS = 1 << 48
+"""Of an array, lengths of zero counted as one: more is no array's shape, even where it holds nothing."""
 
-Types = Mapping[str, type]
+Types = Mapping[str, FieldTypes]
+"""The dataclasses that may occur, by the names that they are written under; see ``known_types``."""
+
+
+def known_types(*kinds: type) -> Types:
+    """Return what ``save`` and ``load`` take as ``known``: the classes by their own names, annotations resolved.
+
+    Raises:
+        TypeError: an annotation is of a form that saved states do not hold.
+    """
+    return {kind.__name__: field_types(kind) for kind in kinds}
 
 
 def save(value: object, *, known: Types, purpose: bytes, seal_key: bytes | None, randomness: Randomness) -> bytes:
@@ -35,13 +50,13 @@ def save(value: object, *, known: Types, purpose: bytes, seal_key: bytes | None,
 
     Args:
         value: what to write.
-        known: the dataclasses that may occur, by the names they are written under.
+        known: the dataclasses that may occur.
         purpose: what is saved; only ``load`` with the same purpose reads it.
         seal_key: the caller's key, or None to write secrets in the clear.
         randomness: source of the salt.
     """
     body = bytearray()
-    _write(body, value, {kind: name for name, kind in known.items()})
+    _write(body, value, {one.kind: name for name, one in known.items()})
     if seal_key is None:
         return _MAGIC + _PLAIN + digest(Label.STATE_CHECKSUM, purpose, bytes(body)) + body
     _check_key(seal_key)
@@ -53,10 +68,9 @@ def load(saved: Buffer, *, known: Types, purpose: bytes, seal_key: bytes | None)
 
     Raises:
         DecodeError: the bytes are damaged, of another version or purpose, or sealed under another key (or none).
+        InputError: ``saved`` is no buffer of bytes, or the key is not 32 bytes.
     """
-    if not isinstance(saved, bytes | bytearray | memoryview):
-        raise DecodeError(f"a saved state is bytes, got {type(saved).__name__}")
-    saved = bytes(saved)
+    saved = _own_bytes(saved)
     start = len(_MAGIC) + 1
     if len(saved) < start or saved[: len(_MAGIC)] != _MAGIC:
         raise DecodeError("not a saved state of this version")
@@ -71,12 +85,18 @@ def load(saved: Buffer, *, known: Types, purpose: bytes, seal_key: bytes | None)
         if not hmac.compare_digest(checksum, digest(Label.STATE_CHECKSUM, purpose, body)):
             raise DecodeError("the saved state is damaged, or of another kind")
     reader = Reader(memoryview(body), "a saved state")
-    try:
-        value = _read(reader, known)
-    except (ValueError, TypeError, OverflowError, RecursionError):
-        raise DecodeError("a saved state holds what no session saves") from None
+    value = _read(reader, known, 0)
     reader.finish()
     return value
+
+
+def _own_bytes(saved: Buffer) -> bytes:
+    if not isinstance(saved, bytes | bytearray | memoryview):
+        raise InputError(f"a saved state is bytes, got {type(saved).__name__}")
+    try:
+        return bytes(saved)
+    except ValueError:
+        raise InputError("the memoryview of the saved state was released before it was read") from None
 
 
 def _check_key(seal_key: bytes) -> None:
@@ -122,7 +142,9 @@ def _write_array(out: bytearray, array: np.ndarray[Any, Any]) -> None:
     out += little.tobytes()
 
 
-def _read(reader: Reader, known: Types) -> Any:
+def _read(reader: Reader, known: Types, depth: int) -> Any:
+    if depth > _MAX_DEPTH:
+        raise DecodeError("a saved state nests deeper than any that a session saves")
     tag = bytes(reader.take(1))
     if tag in b"NTF":
         return {b"N": None, b"T": True, b"F": False}[tag]
@@ -137,13 +159,23 @@ def _read(reader: Reader, known: Types) -> Any:
     if tag == b"A":
         return _read_array(reader)
     if tag == b"L":
-        return tuple(_read(reader, known) for _ in range(reader.integer(8)))
+        # What is claimed is not allocated: each item takes a byte at least, and the bytes end
+        return tuple(_read(reader, known, depth + 1) for _ in range(reader.integer(8)))
     if tag == b"D":
-        flat = _read(reader, known)
-        return dict(zip(flat[::2], flat[1::2], strict=True))
+        return _read_dict(reader, known, depth + 1)
     if tag == b"O":
-        return _read_object(reader, known)
+        return _read_object(reader, known, depth + 1)
     raise DecodeError("a saved state holds a value that this version does not know")
+
+
+def _read_dict(reader: Reader, known: Types, depth: int) -> dict[str, Any]:
+    flat = _read(reader, known, depth)
+    if not isinstance(flat, tuple) or len(flat) % 2 or not all(isinstance(key, str) for key in flat[::2]):
+        raise DecodeError("a saved state holds a dictionary that is none")
+    read = dict(zip(flat[::2], flat[1::2], strict=True))
+    if 2 * len(read) != len(flat):
+        raise DecodeError("a saved state holds a dictionary that names a key twice")
+    return read
 
 
 def _read_array(reader: Reader) -> np.ndarray[Any, Any]:
@@ -152,44 +184,26 @@ def _read_array(reader: Reader) -> np.ndarray[Any, Any]:
         raise DecodeError("a saved state holds an array that this version does not know")
     dtype = np.dtype(_DTYPES[code])
     shape = tuple(reader.integer(8) for _ in range(dimensions))
-    size = dtype.itemsize
-    for length in shape:
-        size *= length
+    if math.prod(max(length, 1) for length in shape) > _MAX_ITEMS:
+        raise DecodeError("a saved state holds an array of a size that no session saves")
+    raw = np.frombuffer(reader.take(dtype.itemsize * math.prod(shape)), dtype=np.uint8)
+    if dtype.kind == "b" and raw.max(initial=0) > 1:
+        raise DecodeError("a saved state holds a truth value that is neither true nor false")
     # A copy: states of the server are folded into, and a view of the saved bytes is read-only
-    return np.frombuffer(reader.take(size), dtype=dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=True)
+    return raw.view(dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=True)
 
 
-def _read_object(reader: Reader, known: Types) -> Any:
-    name, fields = _read(reader, known), _read(reader, known)
-    kind = known.get(name) if isinstance(name, str) else None
-    if kind is None:
+def _read_object(reader: Reader, known: Types, depth: int) -> Any:
+    name, fields = _read(reader, known, depth), _read(reader, known, depth)
+    types = known.get(name) if isinstance(name, str) else None
+    if types is None:
         raise DecodeError("a saved state holds a type that does not belong in it")
-    hints = _field_types(kind)
-    if not isinstance(fields, dict) or any(name in hints and not _fits(fields[name], hints[name]) for name in fields):
-        raise DecodeError("a saved state's field is of another type")
+    if not isinstance(fields, dict) or fields.keys() != types.checks.keys():
+        raise DecodeError("a saved state's fields are of another version")
+    for field, check in types.checks.items():
+        if not check(fields[field]):
+            raise DecodeError("a saved state's field is of another type")
     try:
-        return kind(**fields)
-    except TypeError:
-        raise DecodeError("a saved state's fields are of another version") from None
-
-
-@functools.cache
-def _field_types(kind: type) -> Mapping[str, Any]:
-    return get_type_hints(kind)
-
-
-def _fits(value: object, hint: Any) -> bool:
-    """Tell whether a value is of a field's declared type: what a later step would stumble over is refused here."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, one) for one in arguments)
-    if origin is Literal:
-        return value in arguments
-    if origin is np.ndarray:
-        (scalar,) = get_args(arguments[1])
-        return isinstance(value, np.ndarray) and np.issubdtype(value.dtype, scalar)
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
+        return types.kind(**fields)
+    except ParameterError as problem:
+        raise DecodeError(f"a saved state holds parameters that are refused: {problem}") from None

@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.errors import DecodeError
+from secagg.errors import DecodeError, InputError
 
 Buffer = bytes | bytearray | memoryview | NDArray[Any]
 """Any contiguous buffer serves."""
@@ -54,13 +54,9 @@ def open_message(payload: Buffer) -> tuple[Header, memoryview]:
 
     Raises:
         DecodeError: it is too short, or not of this protocol, version or suite.
+        InputError: the caller's object is no contiguous buffer, or a memoryview that was released.
     """
-    try:
-        view = memoryview(cast(bytes, payload))  # an ndarray is a buffer too, which NumPy does not declare
-        flat = view.ndim == 1 and view.format == "B" and view.c_contiguous
-        view = view.toreadonly() if flat else view.cast("B").toreadonly()
-    except (TypeError, ValueError, BufferError):
-        raise DecodeError(f"a message is a contiguous buffer of bytes, got {type(payload).__name__}") from None
+    view = _flat_view(payload)
     if len(view) < HEADER_BYTES:
         raise DecodeError(f"a message has at least {HEADER_BYTES} bytes, got {len(view)}")
     magic, version, suite, kind, zero, sender, session = _HEADER.unpack_from(view)
@@ -71,6 +67,16 @@ def open_message(payload: Buffer) -> tuple[Header, memoryview]:
     if zero:
         raise DecodeError("a reserved header byte is not zero")
     return Header(kind=kind, sender=sender, session=session), view[HEADER_BYTES:]
+
+
+def _flat_view(payload: Buffer) -> memoryview:
+    try:
+        view = memoryview(cast(bytes, payload))  # an ndarray is a buffer too, which NumPy does not declare
+        flat = view.ndim == 1 and view.format == "B" and view.c_contiguous
+        return view.toreadonly() if flat else view.cast("B").toreadonly()
+    except (TypeError, ValueError, BufferError):
+        kind = type(payload).__name__
+        raise InputError(f"a message is a contiguous buffer of bytes that is not released, got {kind}") from None
 
 
 def expect_length(body: memoryview, length: int, what: str) -> None:

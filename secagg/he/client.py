@@ -293,4 +293,4 @@ class HEClientSession(Single):
         self._state = replace(state, summed=request, released=released)
 
 
-_KNOWN = {kind.__name__: kind for kind in (_State, HEParams, FixedPoint, Chain)}
+_KNOWN = snapshot.known_types(_State, HEParams, FixedPoint, Chain)

@@ -242,4 +242,4 @@ class DecryptorSession(Single):
             raise ServerFault("the aggregator's sum of the same uploads is another one")
 
 
-_KNOWN = {kind.__name__: kind for kind in (_State, HEParams, FixedPoint, Chain)}
+_KNOWN = snapshot.known_types(_State, HEParams, FixedPoint, Chain)

@@ -285,4 +285,4 @@ def check_signature(decryptor: bytes, header: Header, body: bytes | memoryview, 
     Directory({_ALONE: decryptor}).check(_ALONE, header, body, signature)
 
 
-_KNOWN = {kind.__name__: kind for kind in (_SavedKey, HEParams, FixedPoint, Chain)}
+_KNOWN = snapshot.known_types(_SavedKey, HEParams, FixedPoint, Chain)

@@ -298,4 +298,4 @@ class HEServerSession(Single):
         return header.encode() + bytes(body), session
 
 
-_KNOWN = {kind.__name__: kind for kind in (_State, HEParams, FixedPoint, Chain)}
+_KNOWN = snapshot.known_types(_State, HEParams, FixedPoint, Chain)

@@ -145,9 +145,11 @@ class ClientSession(Single):
         """
         try:
             header, body = open_message(payload)
-            kind = Kind(header.kind)
-        except (DecodeError, ValueError) as problem:
+        except DecodeError as problem:
             raise ServerFault(f"not a message of this protocol: {problem}") from None
+        if header.kind not in Kind.__members__.values():
+            raise ServerFault(f"not a message of this protocol: no message is of kind {header.kind}")
+        kind = Kind(header.kind)
         if header.sender != SERVER:
             raise ServerFault("the message is not from the server")
         request = digest(Label.REQUEST, header.encode(), body)

@@ -43,8 +43,8 @@ _SERVER = (
     server_states.Finished,
     server_states.Aborted,
 )
-_CLIENT_TYPES = {kind.__name__: kind for kind in (*_SHARED, *_CLIENT)}
-_SERVER_TYPES = {kind.__name__: kind for kind in (*_SHARED, *_SERVER)}
+_CLIENT_TYPES = snapshot.known_types(*_SHARED, *_CLIENT)
+_SERVER_TYPES = snapshot.known_types(*_SHARED, *_SERVER)
 _CLIENT_PURPOSE, _SERVER_PURPOSE = b"client session", b"server session"
 
 
@@ -68,17 +68,21 @@ def load_client(saved: Buffer, *, seal_key: bytes | None) -> ClientFields:
         DecodeError: the bytes are damaged, of another version or side, or sealed under another key.
     """
     loaded: Any = snapshot.load(saved, known=_CLIENT_TYPES, purpose=_CLIENT_PURPOSE, seal_key=seal_key)
-    try:
-        party, state, named, clipped = loaded
-        answers = {Kind[name]: (request, reply) for name, (request, reply) in named.items()}
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise DecodeError("a saved state's fields are not a client session's") from None
+    if not isinstance(loaded, tuple) or len(loaded) != 4 or not isinstance(loaded[2], dict):
+        raise DecodeError("a saved state's fields are not a client session's")
+    party, state, named, clipped = loaded
     fits = isinstance(party, client_states.Party) and isinstance(state, client_states.ClientState)
     fits = fits and isinstance(clipped, float | None)
-    fits = fits and all(isinstance(a, bytes) and isinstance(b, bytes | None) for a, b in answers.values())
+    fits = fits and all(name in Kind.__members__ and _is_answer(answer) for name, answer in named.items())
     if not fits or not 0 <= party.client_id < SERVER or len(party.context) != ID_BYTES:
         raise DecodeError("a saved state's fields are not a client session's")
-    return party, state, answers, clipped
+    return party, state, {Kind[name]: answer for name, answer in named.items()}, clipped
+
+
+def _is_answer(answer: object) -> bool:
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        return False
+    return isinstance(answer[0], bytes) and isinstance(answer[1], bytes | None)
 
 
 def save_server(fields: ServerFields, *, seal_key: bytes | None, randomness: Randomness) -> bytes:
@@ -93,10 +97,9 @@ def load_server(saved: Buffer, *, seal_key: bytes | None) -> ServerFields:
         DecodeError: the bytes are damaged, of another version or side, or sealed under another key.
     """
     loaded: Any = snapshot.load(saved, known=_SERVER_TYPES, purpose=_SERVER_PURPOSE, seal_key=seal_key)
-    try:
-        current, state = loaded
-    except (TypeError, ValueError):
-        raise DecodeError("a saved state's fields are not a server session's") from None
+    if not isinstance(loaded, tuple) or len(loaded) != 2:
+        raise DecodeError("a saved state's fields are not a server session's")
+    current, state = loaded
     if not isinstance(current, server_states.Round) or not isinstance(state, server_states.ServerState):
         raise DecodeError("a saved state's fields are not a server session's")
     return current, state

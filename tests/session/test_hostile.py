@@ -148,12 +148,32 @@ def test_arbitrary_bytes_are_refused_by_both_sides(payload, state):
         ServerSession.restore(SERVERS[state]).receive(2, payload)
 
 
-@pytest.mark.parametrize("payload", [None, 7, "text", [1, 2], {}, 1.5, memoryview(bytes(400))[::2]])
-def test_what_is_no_buffer_is_refused(payload):
-    with pytest.raises(ServerFault):
-        ClientSession(PARAMS, 2).receive(payload)
-    with pytest.raises(PeerFault):
-        ServerSession(PARAMS, range(6)).receive(2, payload)
+def released() -> memoryview:
+    view = memoryview(bytes(400))
+    view.release()
+    return view
+
+
+@pytest.mark.parametrize("payload", [None, 7, "text", [1, 2], {}, 1.5, memoryview(bytes(400))[::2], released()])
+def test_what_is_no_buffer_is_the_callers_fault_and_nobody_elses(payload):
+    client, server = ClientSession.restore(CLIENTS[1]), ServerSession.restore(SERVERS[0])
+    for call in (
+        lambda: client.receive(payload),
+        lambda: server.receive(2, payload),
+        lambda: server.receive_all([(2, payload)]),
+    ):
+        with pytest.raises(InputError):
+            call()
+    assert isinstance(client.receive(REQUESTS[1]), secagg.Reply)
+    server.receive(2, REPLIES[0])
+
+
+@pytest.mark.parametrize("saved", [None, 7, "text", [1, 2], np.zeros(400, np.uint8), released()])
+def test_what_is_no_saved_state_is_the_callers_fault(saved):
+    with pytest.raises(InputError):
+        ClientSession.restore(saved)
+    with pytest.raises(InputError):
+        ServerSession.restore(saved)
 
 
 @pytest.mark.parametrize("buffer", [bytes, bytearray, memoryview, lambda b: np.frombuffer(b, np.uint8)])

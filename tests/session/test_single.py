@@ -13,6 +13,7 @@ from cohort import Cohort, deterministic, plan
 from secagg import (
     ClientSession,
     DecodeError,
+    InputError,
     LocalProtocolError,
     ParameterError,
     PeerFault,
@@ -174,7 +175,7 @@ def test_saved_fields_that_are_no_sessions_are_decode_errors():
 
 @pytest.mark.parametrize("what", [None, 7, "text", [1]])
 def test_what_is_no_bytes_is_no_saved_state(what):
-    with pytest.raises(DecodeError, match="a saved state is bytes"):
+    with pytest.raises(InputError, match="a saved state is bytes"):
         ClientSession.restore(what)
 
 
