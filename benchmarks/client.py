@@ -36,7 +36,7 @@ def requests_of_a_round(params: RoundParams) -> tuple[ClientSession, list[bytes]
         drawn.append(np.random.default_rng(len(drawn)).bytes(length))
         return drawn[-1]
 
-    clients[0] = ClientSession.restore(first, randomness=record)
+    clients[0] = ClientSession.restore(first, 0, randomness=record)
     requests = []
     for _ in range(2):
         pending = server.requests()
@@ -50,7 +50,7 @@ def requests_of_a_round(params: RoundParams) -> tuple[ClientSession, list[bytes]
 
     head = Header(kind=6, sender=SERVER, session=server._state.session_id).encode()
     requests.append(head + encode_bitmap(everybody))
-    return ClientSession.restore(first), requests
+    return ClientSession.restore(first, 0), requests
 
 
 def one_client(params: RoundParams, requests: list[bytes], vector: np.ndarray) -> dict[str, float]:

@@ -266,7 +266,7 @@ def _finish(stand: Stand, blob: bytes) -> str:
             found = stand.server.result
         else:
             sums = stand.server.advance()
-            client = HEClientSession.restore(stand.clients[1].save(), identity=stand.identity[1], key=stand.key)
+            client = HEClientSession.restore(stand.clients[1].save(), 1, identity=stand.identity[1], key=stand.key)
             client.receive(sums[1])
             found = client.result
     except secagg.InconsistentSum:
@@ -298,7 +298,7 @@ def check_down(stand: Stand) -> str:
     else:
         sums = whole.advance()
         client = HEClientSession.restore(
-            stand.clients[1].save(), identity=stand.identity[1], key=DecryptionKey.restore(stand.saved_key)
+            stand.clients[1].save(), 1, identity=stand.identity[1], key=DecryptionKey.restore(stand.saved_key)
         )
         targets.append((client.receive, sums[1]))
     receive, honest = random_.choice(targets)

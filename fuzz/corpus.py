@@ -65,7 +65,7 @@ class Recording:
     def client(self, saved: bytes, one: int = ME) -> ClientSession:
         """Restore a client."""
         identity = self.cohort.identities.get(one)
-        return ClientSession.restore(saved, identity=identity, randomness=deterministic(f"client {one}"))
+        return ClientSession.restore(saved, one, identity=identity, randomness=deterministic(f"client {one}"))
 
     def server(self, saved: bytes) -> ServerSession:
         """Restore the server."""

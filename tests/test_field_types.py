@@ -93,4 +93,4 @@ def test_our_own_mistakes_are_not_told_as_damaged_data(monkeypatch):
     checks = saved._CLIENT_TYPES["Party"].checks
     monkeypatch.setitem(checks, "context", broken)
     with pytest.raises(TypeError, match="a new kind"):
-        ClientSession.restore(state)
+        ClientSession.restore(state, 0)

@@ -59,6 +59,9 @@ def unpack_residues(body: memoryview, primes: Sequence[int], ciphertexts: int, d
 class RunningSum:
     """The sum of ciphertexts so far, residue by residue; what was added is not kept.
 
+    ``plus`` makes the next sum in the memory of the one before this: whoever holds one sum at a time pays for two, and
+    none is changed while it is held.
+
     Args:
         chain: their ring and moduli.
         ciphertexts: C, how many an upload holds.
@@ -68,13 +71,14 @@ class RunningSum:
         DecodeError: that is of another length, or not reduced.
     """
 
-    __slots__ = ("_chain", "_primes", "residues")
+    __slots__ = ("_chain", "_primes", "_spare", "residues")
 
     def __init__(self, chain: Chain, ciphertexts: int, residues: Residues | None = None) -> None:
         primes = chain.data_primes
         shape = (ciphertexts, 2, len(primes), chain.degree)
         self._chain = chain
         self._primes = np.array(primes, dtype=np.uint64)[:, None]
+        self._spare: Residues | None = None
         if residues is None:
             self.residues = np.zeros(shape, dtype=np.uint64)
             return
@@ -88,12 +92,16 @@ class RunningSum:
         """Return an upload's residues, checked; see ``unpack_residues``."""
         return unpack_residues(body, self._chain.data_primes, len(self.residues), self._chain.degree)
 
-    def add(self, residues: Residues) -> None:
-        """Add what ``decode`` returned, which is used up."""
-        np.add(self.residues, residues, out=self.residues)
+    def plus(self, residues: Residues) -> RunningSum:
+        """Return the sum with what ``decode`` returned, which is used up; two sums on, this one's memory is too."""
+        total = np.empty_like(self.residues) if self._spare is None else self._spare
+        np.add(self.residues, residues, out=total)
         # Below twice the prime: one of the two is reduced, and it is the lesser, since the other difference wraps
-        np.subtract(self.residues, self._primes, out=residues)
-        np.minimum(self.residues, residues, out=self.residues)
+        np.subtract(total, self._primes, out=residues)
+        np.minimum(total, residues, out=total)
+        after = RunningSum.__new__(RunningSum)
+        after._chain, after._primes, after._spare, after.residues = self._chain, self._primes, self.residues, total
+        return after
 
     def encode(self) -> bytes:
         """Return the sum's bytes."""

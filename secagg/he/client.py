@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, replace
 from typing import Any, SupportsIndex
 
@@ -10,10 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg import snapshot
-from secagg.errors import DecodeError, InputError, LocalProtocolError, ServerFault, TooFewClients
+from secagg.errors import (
+    DecodeError,
+    InconsistentSum,
+    InputError,
+    LocalProtocolError,
+    ServerFault,
+    TooFewClients,
+)
 from secagg.he.chains import Chain
 from secagg.he.ciphertexts import pack_residues, unpack_residues
-from secagg.he.collection import checked_cohort, session_of
+from secagg.he.collection import check_restored, checked_cohort, session_of
 from secagg.he.keys import DecryptionKey, PublicKey, check_signature
 from secagg.he.messages import STAGES, EncryptedSum, Kind, Opening, Release, sum_digest
 from secagg.he.params import HEParams
@@ -26,7 +32,7 @@ from secagg.primitives.kdf import Label, digest
 from secagg.primitives.prg import MASK_KEY_BYTES
 from secagg.primitives.randomness import Randomness, draw, system_randomness
 from secagg.session.answers import InputNeeded, Reply
-from secagg.session.guard import Single, exclusive
+from secagg.session.guard import Entry, Single, exclusive
 from secagg.session.roster import checked_id
 from secagg.wire import SERVER, Buffer, Header, open_message
 
@@ -37,7 +43,8 @@ _PURPOSE = b"client of a homomorphic sum"
 class _State:
     """What a client has taken in and sent: the session, the request it answered, its upload.
 
-    Where it decrypts also the digest of the sum that it was sent, empty before, and what it released, None if nothing.
+    Where it decrypts also the digest of the sum that it released or refused for good, empty before, and what it
+    released, None if it refused.
     """
 
     session: bytes
@@ -46,6 +53,19 @@ class _State:
     clipped: float | None = None
     summed: bytes = b""
     released: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Saved:
+    """What a saved client holds: what it pins, as digests where it is not saved itself, and its state."""
+
+    params: HEParams
+    client_id: int
+    context: bytes
+    directory: bytes
+    key_id: bytes
+    decryptor: bytes
+    state: _State | None
 
 
 class HEClientSession(Single):
@@ -115,7 +135,7 @@ class HEClientSession(Single):
             raise InputError("the key is for other parameters")
         self._params, self._client_id, self._identity = params, client_id, identity
         self._public_key, self._decryptor, self._key = public_key, decryptor, key
-        self._lock = threading.Lock()
+        self._entry = Entry("session")
 
     def __repr__(self) -> str:
         return f"<HEClientSession of client {self._client_id}: {self.stage or 'done'}>"
@@ -212,13 +232,22 @@ class HEClientSession(Single):
     @exclusive
     def save(self, *, seal_key: bytes | None = None) -> bytes:
         """Return this session as bytes, in the clear or sealed; keys are not saved, they are given again."""
-        value = (self._params, self._client_id, self._context, self._state)
+        value = _Saved(
+            params=self._params,
+            client_id=self._client_id,
+            context=self._context,
+            directory=self._directory.digest(),
+            key_id=self._public_key.key_id,
+            decryptor=self._decryptor or b"",
+            state=self._state,
+        )
         return snapshot.save(value, known=_KNOWN, purpose=_PURPOSE, seal_key=seal_key, randomness=self._randomness)
 
     @classmethod
     def restore(
         cls,
         saved: Buffer,
+        client_id: SupportsIndex,
         *,
         seal_key: bytes | None = None,
         identity: Identity,
@@ -227,22 +256,27 @@ class HEClientSession(Single):
         key: DecryptionKey | None = None,
         randomness: Randomness = system_randomness,
     ) -> HEClientSession:
-        """Return the session that ``save`` wrote.
+        """Return the session that ``save`` wrote; keys and directory are not in it, and must be the same again.
 
         Raises:
             DecodeError: the bytes are damaged, of another version, or sealed under another key.
-            InputError: identity or keys are not those that the session was built with.
+            InputError: the state is another client's; directory, key or decryptor are not those that the session was
+                built with; or ``saved`` is no buffer of bytes.
         """
+        client_id = checked_id(client_id)
         loaded = snapshot.load(saved, known=_KNOWN, purpose=_PURPOSE, seal_key=seal_key)
-        try:
-            params, client_id, context, state = loaded
-        except (TypeError, ValueError):
-            raise DecodeError("a saved state's fields are not a client's") from None
-        if not (isinstance(params, HEParams) and isinstance(state, _State | None) and isinstance(context, bytes)):
+        if not isinstance(loaded, _Saved):
             raise DecodeError("a saved state's fields are not a client's")
+        if loaded.client_id != client_id:
+            raise InputError(f"the saved session is client {loaded.client_id}'s, not client {client_id}'s")
         session = cls.__new__(cls)
-        session._setup(params, checked_id(client_id), identity, public_key, decryptor, key)
-        session._context, session._state, session._randomness = context, state, randomness
+        session._setup(loaded.params, client_id, identity, public_key, decryptor, key)
+        check_restored(
+            ("directory", identity.directory.digest(), loaded.directory),
+            ("key", session._public_key.key_id, loaded.key_id),
+            ("decryptor", decryptor or b"", loaded.decryptor),
+        )
+        session._context, session._state, session._randomness = loaded.context, loaded.state, randomness
         return session
 
     def _open(self, header: Header, body: memoryview) -> Reply | InputNeeded:
@@ -286,11 +320,13 @@ class HEClientSession(Single):
         chain = params.chain
         residues = unpack_residues(memoryview(message.ciphertexts), chain.data_primes, params.ciphertexts, chain.degree)
         summed = sum_digest(state.session, message.members, message.ciphertexts)
-        key.check_releasable(state.session, summed)
-        self._state = replace(state, summed=request)
-        values = key.release(residues, survivors, state.session, summed)
+        try:
+            values = key.release(residues, survivors, state.session, summed)
+        except InconsistentSum:
+            self._state = replace(state, summed=request)
+            raise
         released = Release(members=message.members, values=values).encode(params)
         self._state = replace(state, summed=request, released=released)
 
 
-_KNOWN = snapshot.known_types(_State, HEParams, FixedPoint, Chain)
+_KNOWN = snapshot.known_types(_Saved, _State, HEParams, FixedPoint, Chain)

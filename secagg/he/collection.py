@@ -17,7 +17,7 @@ from secagg.wire import Buffer, open_message
 
 
 class Collection:
-    """The uploads of one session so far.
+    """The uploads of one session so far. Their sum and whose they are change in one assignment.
 
     Args:
         params: what the sum runs with.
@@ -27,7 +27,7 @@ class Collection:
         running: their sum.
     """
 
-    __slots__ = ("_directory", "_ids", "_params", "_positions", "members", "running", "session_id")
+    __slots__ = ("_directory", "_ids", "_params", "_positions", "_taken", "session_id")
 
     def __init__(
         self,
@@ -40,8 +40,20 @@ class Collection:
         self._params, self._directory, self.session_id = params, directory, session_id
         self._ids = list(directory)
         self._positions = {client: position for position, client in enumerate(self._ids)}
-        self.members = np.zeros(params.clients, dtype=np.bool_) if members is None else members
-        self.running = RunningSum(params.chain, params.ciphertexts) if running is None else running
+        self._taken: tuple[Members, RunningSum] = (
+            np.zeros(params.clients, dtype=np.bool_) if members is None else members,
+            RunningSum(params.chain, params.ciphertexts) if running is None else running,
+        )
+
+    @property
+    def members(self) -> Members:
+        """Whose uploads are in: bool[n] by position in the directory."""
+        return self._taken[0]
+
+    @property
+    def running(self) -> RunningSum:
+        """Their sum."""
+        return self._taken[1]
 
     @property
     def count(self) -> int:
@@ -91,8 +103,9 @@ class Collection:
             residues = self.running.decode(body[:end])
         except DecodeError as problem:
             raise PeerFault(client, str(problem)) from None
-        self.running.add(residues)
-        self.members[position] = True
+        members = self.members.copy()
+        members[position] = True
+        self._taken = (members, self.running.plus(residues))
 
 
 def checked_cohort(params: HEParams, directory: Directory) -> Directory:
@@ -115,3 +128,14 @@ def session_of(
 ) -> bytes:
     """Return the identifier of the session that an opening begins; ``context`` is a digest."""
     return session_identifier(params, context, opening, directory.digest(), decryptor or b"")
+
+
+def check_restored(*pins: tuple[str, bytes, bytes]) -> None:
+    """Check that a session is restored with what it was built with: what each is called, what is given, what was saved.
+
+    Raises:
+        InputError: one differs.
+    """
+    for what, given, saved in pins:
+        if given != saved:
+            raise InputError(f"the saved session was built with another {what}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
@@ -10,10 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg import snapshot
-from secagg.errors import DecodeError, InputError, LocalProtocolError, ServerFault, StaleMessage
+from secagg.errors import (
+    DecodeError,
+    InconsistentSum,
+    InputError,
+    LocalProtocolError,
+    ServerFault,
+    StaleMessage,
+)
 from secagg.he.chains import Chain
 from secagg.he.ciphertexts import RunningSum
-from secagg.he.collection import Collection, checked_cohort, session_of
+from secagg.he.collection import Collection, check_restored, checked_cohort, session_of
 from secagg.he.keys import DecryptionKey, sign
 from secagg.he.messages import STAGES, Kind, Opening, Release, ReleaseRequest, sum_digest
 from secagg.he.params import HEParams
@@ -23,7 +29,7 @@ from secagg.params import FixedPoint
 from secagg.primitives.kdf import Label, digest
 from secagg.primitives.randomness import Randomness, draw, system_randomness
 from secagg.primitives.signature import SigningKey
-from secagg.session.guard import Single, exclusive
+from secagg.session.guard import Entry, Single, exclusive
 from secagg.session.roster import checked_id
 from secagg.wire import ID_BYTES, SERVER, Buffer, Header, open_message
 
@@ -35,6 +41,8 @@ class _State:
     params: HEParams
     context: bytes
     directory: bytes
+    key_id: bytes
+    signer: bytes
     opening: bytes
     session: bytes
     request: bytes
@@ -53,7 +61,8 @@ class DecryptorSession(Single):
 
     The state rule: make ``save()`` and the key's ``save()`` durable before a release leaves. The identical request then
     gets the identical release; another one is refused. The key remembers which sum of a session it released, so a
-    session restored to before its release gets that one or none.
+    session restored to before its release gets that one or none. A release that was cut off, or found the key busy,
+    changed nothing: ask again.
 
     Args:
         params: what the sum runs with; ``key_holder`` is ``decryptor``.
@@ -88,8 +97,7 @@ class DecryptorSession(Single):
         header, body = Header(kind=Kind.OPENING, sender=SERVER, session=session), message.encode()
         self._opening = header.encode() + body + sign(signing_key, header, body)
         self._collection = Collection(params, directory, session)
-        self._request: bytes = b""
-        self._reply: bytes | None = None
+        self._answered: tuple[bytes, bytes | None] | None = None
 
     def _setup(self, params: HEParams, key: DecryptionKey, directory: Directory, signing_key: SigningKey) -> None:
         self._directory = checked_cohort(params, directory)
@@ -102,7 +110,7 @@ class DecryptorSession(Single):
         if signing_key.public in directory.values():
             raise InputError("the decryptor must not be one of the clients")
         self._params, self._key, self._signing_key = params, key, signing_key
-        self._lock = threading.Lock()
+        self._entry = Entry("session")
 
     def __repr__(self) -> str:
         return f"<DecryptorSession of {self._params.clients} clients: {self.stage or 'released'}, secrets withheld>"
@@ -115,7 +123,7 @@ class DecryptorSession(Single):
     @property
     def stage(self) -> str | None:
         """``encrypted_input`` until it has released, or refused for good; then None."""
-        return None if self._request else STAGES[0]
+        return STAGES[0] if self._answered is None else None
 
     @property
     def opening(self) -> bytes:
@@ -136,7 +144,7 @@ class DecryptorSession(Single):
             PeerFault: it is malformed, of another session or key, or not signed by whom it says. It was not counted.
         """
         client = checked_id(client_id)
-        if self._request:
+        if self._answered is not None:
             raise StaleMessage(client, "its upload came after the sum was released")
         self._collection.receive(client, payload)
 
@@ -150,7 +158,8 @@ class DecryptorSession(Single):
         Raises:
             ServerFault: the request is malformed, of other uploads than were received here, or a second, different one.
             TooFewClients: fewer uploads are in than a sum must hold.
-            LocalProtocolError: the key has released another sum of this session, its budget is spent, or it is retired.
+            LocalProtocolError: the key has released another sum of this session, its budget is spent, or it is retired;
+                or another thread uses the key: ask again.
             InconsistentSum: some client did not encrypt as specified. Nothing is released, now or later in this
                 session, and the key is retired.
         """
@@ -164,31 +173,33 @@ class DecryptorSession(Single):
         except DecodeError as problem:
             raise ServerFault(f"not a request to release this sum: {problem}") from None
         asked = digest(Label.REQUEST, header.encode(), body)
-        if self._request:
-            return self._again(asked)
-        collection = self._collection
-        collection.check_enough()
+        if self._answered is not None:
+            return self._again(asked, *self._answered)
+        self._collection.check_enough()
         self._check_same(wanted)
-        self._key.check_releasable(collection.session_id, wanted.digest)
-        self._request = asked
-        values = self._key.release(collection.running.residues, collection.count, collection.session_id, wanted.digest)
-        answer = Header(kind=Kind.RELEASE, sender=SERVER, session=collection.session_id)
-        encoded = Release(members=collection.members, values=values).encode(self._params)
-        self._reply = answer.encode() + encoded + sign(self._signing_key, answer, encoded)
-        return self._reply
+        try:
+            reply = self._released(wanted.digest)
+        except InconsistentSum:
+            self._answered = (asked, None)
+            raise
+        self._answered = (asked, reply)
+        return reply
 
     @exclusive
     def save(self, *, seal_key: bytes | None = None, randomness: Randomness = system_randomness) -> bytes:
         """Return this session as bytes, in the clear or sealed; the keys are not in it."""
         collection = self._collection
+        request, reply = self._answered or (b"", None)
         state = _State(
             params=self._params,
             context=self._context,
             directory=self._directory.digest(),
+            key_id=self._key.public.key_id,
+            signer=self._signing_key.public,
             opening=self._opening,
             session=collection.session_id,
-            request=self._request,
-            reply=self._reply,
+            request=request,
+            reply=reply,
             members=collection.members,
             residues=collection.running.residues.reshape(-1),
         )
@@ -208,27 +219,39 @@ class DecryptorSession(Single):
 
         Raises:
             DecodeError: the bytes are damaged, of another version, or sealed under another key.
-            InputError: key or directory are not those that the session was built with.
+            InputError: key, directory or signing key are not those that the session was built with, or ``saved`` is no
+                buffer of bytes.
         """
         state: Any = snapshot.load(saved, known=_KNOWN, purpose=_PURPOSE, seal_key=seal_key)
         if not isinstance(state, _State) or state.members.shape != (state.params.clients,):
             raise DecodeError("a saved state's fields are not a decryptor's")
         session = cls.__new__(cls)
         session._setup(state.params, key, directory, signing_key)
-        if directory.digest() != state.directory:
-            raise InputError("the saved session was built with another directory")
+        check_restored(
+            ("directory", directory.digest(), state.directory),
+            ("decryption key", key.public.key_id, state.key_id),
+            ("signing key", signing_key.public, state.signer),
+        )
         session._context, session._opening = state.context, state.opening
         running = RunningSum(state.params.chain, state.params.ciphertexts, state.residues)
         session._collection = Collection(state.params, directory, state.session, state.members, running)
-        session._request, session._reply = state.request, state.reply
+        session._answered = (state.request, state.reply) if state.request else None
         return session
 
-    def _again(self, asked: bytes) -> bytes:
-        if asked != self._request:
+    def _released(self, wanted: bytes) -> bytes:
+        collection = self._collection
+        values = self._key.release(collection.running.residues, collection.count, collection.session_id, wanted)
+        answer = Header(kind=Kind.RELEASE, sender=SERVER, session=collection.session_id)
+        encoded = Release(members=collection.members, values=values).encode(self._params)
+        return answer.encode() + encoded + sign(self._signing_key, answer, encoded)
+
+    @staticmethod
+    def _again(asked: bytes, answered: bytes, reply: bytes | None) -> bytes:
+        if asked != answered:
             raise ServerFault("a second, different request after one was answered")
-        if self._reply is None:
+        if reply is None:
             raise LocalProtocolError("this sum was refused, and stays refused")
-        return self._reply
+        return reply
 
     def _check_same(self, wanted: ReleaseRequest) -> None:
         collection = self._collection

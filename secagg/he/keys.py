@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -23,6 +22,7 @@ from secagg.params import FixedPoint
 from secagg.primitives.kdf import DIGEST_BYTES
 from secagg.primitives.randomness import Randomness, draw, system_randomness
 from secagg.primitives.signature import SigningKey
+from secagg.session.guard import Entry, Single, exclusive, in_own_process
 from secagg.wire import ID_BYTES, SERVER, Buffer, Header, open_message
 
 _FLOODING_SECRET_BYTES = 32
@@ -104,7 +104,7 @@ class _SavedKey:
     retired: bool
 
 
-class DecryptionKey:
+class DecryptionKey(Single):
     """A secret key, and the record of what it has released. It serves one party, or every client (``key_holder``).
 
     What comes out of it is the sum over a cohort, exact or flooded, never a decryption as it is. Of a session it
@@ -114,17 +114,20 @@ class DecryptionKey:
 
     Make ``save()`` durable before anything released leaves, else a budget can be spent twice, and a session release
     two sums. It grows by 64 bytes with each release.
+
+    Several sessions may share a key. One thread at a time is served, another gets LocalProtocolError and may call
+    again; a forked child is served never.
     """
 
-    __slots__ = ("_decryptor", "_flooding", "_lock", "_sums", "params", "public", "retired")
+    __slots__ = ("_decryptor", "_entry", "_flooding", "_retired", "_sums", "params", "public")
 
     def __init__(self, params: HEParams, decryptor: Decryptor, flooding: bytes) -> None:
         self.params, self._decryptor, self._flooding = params, decryptor, flooding
-        self.retired = False
+        self._retired = False
         self._sums: dict[bytes, bytes] = {}
         packed = pack_residues(decryptor.public_key()[None], params.chain.primes)
         self.public = PublicKey(params=params, packed=packed)
-        self._lock = threading.Lock()
+        self._entry = Entry("decryption key")
 
     @classmethod
     def generate(cls, params: HEParams, *, randomness: Randomness = system_randomness) -> DecryptionKey:
@@ -140,15 +143,17 @@ class DecryptionKey:
     def __copy__(self) -> NoReturn:
         raise TypeError("a decryption key is not copied: a copy would have a budget of its own; use save()")
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> NoReturn:
-        self.__copy__()
-
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError("a decryption key is not pickled: it is secret; use save() and restore()")
 
     @property
+    def retired(self) -> bool:
+        """Whether a malformed ciphertext has ended this key, for good."""
+        return self._retired
+
+    @property
     def released(self) -> int:
-        """How many sums this key has released, or begun to; the same sum again is no other one."""
+        """How many sums this key has released; the same sum again is no other one."""
         return len(self._sums)
 
     @property
@@ -156,6 +161,7 @@ class DecryptionKey:
         """How many sums this key may still release."""
         return 0 if self.retired else self.params.releases - self.released
 
+    @in_own_process
     def save(self, *, seal_key: bytes | None = None, randomness: Randomness = system_randomness) -> bytes:
         """Return this key as bytes, which are secret: in the clear, or sealed under a 32-byte key."""
         sums = self._sums.copy()
@@ -181,9 +187,10 @@ class DecryptionKey:
             raise DecodeError("a saved key's fields are not a key's")
         sums = _sums_of(value)
         key = cls(value.params, Decryptor(value.params.scheme, value.pair), value.flooding)
-        key._sums, key.retired = sums, value.retired
+        key._sums, key._retired = sums, value.retired
         return key
 
+    @in_own_process
     def check_usable(self) -> None:
         """Check that one more sum may be released.
 
@@ -195,6 +202,7 @@ class DecryptionKey:
         if self.releases_left < 1:
             raise LocalProtocolError(f"the key has released its {self.params.releases} sums: make a new one")
 
+    @in_own_process
     def check_releasable(self, session: bytes, digest: bytes) -> None:
         """Check that this sum of a session may be released: the session's first, or the one that was before.
 
@@ -207,11 +215,13 @@ class DecryptionKey:
         elif known != digest:
             raise LocalProtocolError("the key has released another sum of this session: it releases no second one")
 
+    @exclusive
     def release(self, residues: Residues, survivors: int, session: bytes, digest: bytes) -> NDArray[Any]:
         """Decrypt a sum of so many uploads to what may be shown: words of the ring, or flooded and rounded values.
 
         The sessions call this; they have checked whose uploads were added. The same sum of the same session may be
-        released again, by another holder or after a crash: it shows what was shown, so it does not count.
+        released again, by another holder or after a crash: it shows what was shown, so it does not count. A call that
+        raises has shown nothing and counts for nothing, unless it retires the key.
 
         Args:
             residues: uint64[C, 2, primes, N], checked.
@@ -222,24 +232,21 @@ class DecryptionKey:
         Raises:
             InputError: identifier or digest are of another length.
             LocalProtocolError: another sum of this session was released, the budget is spent, the key is retired, or
-                another thread uses it.
+                this is a forked child. Or another thread uses the key: then call again.
             InconsistentSum: some ciphertext was not made as specified. Nothing is released; the key is retired.
         """
         if len(session) != ID_BYTES or len(digest) != DIGEST_BYTES:
             raise InputError(f"a session's identifier takes {ID_BYTES} bytes, a sum's digest {DIGEST_BYTES}")
-        if not self._lock.acquire(blocking=False):
-            raise LocalProtocolError("another thread uses this key: use it from one thread at a time")
+        self.check_releasable(session, digest)
         try:
-            self.check_releasable(session, digest)
-            # Before anything is decrypted, so that what fails on the way counts too
+            values = self._open(residues, survivors, session, digest)
+        except InconsistentSum:
+            self._retired = True
             self._sums[session] = digest
-            try:
-                return self._open(residues, survivors, session, digest)
-            except InconsistentSum:
-                self.retired = True
-                raise
-        finally:
-            self._lock.release()
+            raise
+        # Recorded once there is something to show, and before it is shown: what is cut off before may come again
+        self._sums[session] = digest
+        return values
 
     def _open(self, residues: Residues, survivors: int, session: bytes, digest: bytes) -> NDArray[Any]:
         params, decryptor = self.params, self._decryptor

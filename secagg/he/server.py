@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, SupportsIndex
@@ -21,7 +20,7 @@ from secagg.errors import (
 )
 from secagg.he.chains import Chain
 from secagg.he.ciphertexts import RunningSum
-from secagg.he.collection import Collection, checked_cohort, session_of
+from secagg.he.collection import Collection, check_restored, checked_cohort, session_of
 from secagg.he.keys import check_signature
 from secagg.he.messages import STAGES, EncryptedSum, Kind, Opening, Release, ReleaseRequest, sum_digest
 from secagg.he.params import HEParams
@@ -30,7 +29,7 @@ from secagg.identity import SIGNATURE_BYTES, Directory
 from secagg.pairwise.identifiers import context_digest
 from secagg.params import FixedPoint
 from secagg.primitives.randomness import Randomness, draw, system_randomness
-from secagg.session.guard import Single, exclusive
+from secagg.session.guard import Entry, Single, exclusive, in_own_process
 from secagg.session.roster import checked_id
 from secagg.wire import ID_BYTES, SERVER, Buffer, Header, open_message
 
@@ -108,7 +107,7 @@ class HEServerSession(Single):
         self._collection = Collection(params, directory, session)
         self._phase: Phase = "collecting"
         self._result: Sum | None = None
-        self._lock = threading.Lock()
+        self._entry = Entry("session")
 
     def __repr__(self) -> str:
         return f"<HEServerSession of {self._params.clients} clients: {self._phase}, {self._collection.count} in>"
@@ -156,6 +155,7 @@ class HEServerSession(Single):
             raise LocalProtocolError("there is no result on this side: none was released")
         return self._result
 
+    @in_own_process
     def requests(self) -> Mapping[int, bytes]:
         """Return what to send now, by client id: the opening, or the encrypted sum where the clients hold the key."""
         if self._phase == "collecting":
@@ -276,14 +276,13 @@ class HEServerSession(Single):
         state: Any = snapshot.load(saved, known=_KNOWN, purpose=_PURPOSE, seal_key=seal_key)
         if not isinstance(state, _State) or state.members.shape != (state.params.clients,):
             raise DecodeError("a saved state's fields are not a server's")
-        if checked_cohort(state.params, directory).digest() != state.directory:
-            raise InputError("the saved session was built with another directory")
+        check_restored(("directory", checked_cohort(state.params, directory).digest(), state.directory))
         session = cls.__new__(cls)
         session._params, session._directory, session._context = state.params, directory, state.context
         session._decryptor, session._opening = state.decryptor or None, state.opening
         running = RunningSum(state.params.chain, state.params.ciphertexts, state.residues)
         session._collection = Collection(state.params, directory, state.session, state.members, running)
-        session._phase, session._result, session._lock = state.phase, None, threading.Lock()
+        session._phase, session._result, session._entry = state.phase, None, Entry("session")
         return session
 
     def _checked_opening(self, payload: Buffer, decryptor: bytes) -> tuple[bytes, bytes]:

@@ -1,7 +1,8 @@
 """The server's steps: ``fold_*`` takes one client's message in, ``close_*`` ends a stage with whoever answered.
 
-A fold checks everything before it changes anything, so a message that raises was not counted. Masked inputs have
-a module of their own, ``uploads``. Source: CCS 2017 figure 4; CCS 2020 algorithm 2; SPEC "Server".
+A fold checks everything before it changes anything, and counts the message last: one that raises, or is interrupted,
+was not counted and may come again. Masked inputs have a module of their own, ``uploads``. Source: CCS 2017 figure 4;
+CCS 2020 algorithm 2; SPEC "Server".
 """
 
 from __future__ import annotations
@@ -57,9 +58,9 @@ def open_round(current: Round) -> CollectingKeys:
 
 
 def fold_advertisement(
-    current: Round, state: CollectingKeys, position: int, body: memoryview, signature: bytes, known: set[bytes]
+    current: Round, state: CollectingKeys, position: int, body: memoryview, signature: bytes, known: dict[bytes, int]
 ) -> None:
-    """Take in a client's keys, and its signature for the neighbours to check; ``known`` holds all keys so far.
+    """Take in a client's keys, and its signature for the neighbours to check; ``known`` tells whose a key is so far.
 
     Raises:
         DecodeError: the body is not a key advertisement.
@@ -72,17 +73,22 @@ def fold_advertisement(
         raise PeerFault(int(current.ids[position]), "it advertised a key in a form that no honest client sends")
     if message.channel_public == message.mask_public:
         raise PeerFault(int(current.ids[position]), "it advertised one key for both purposes")
-    if not known.isdisjoint((message.channel_public, message.mask_public)):
+    keys = (message.channel_public, message.mask_public)
+    if any(known.get(key, position) != position for key in keys):
         raise PeerFault(int(current.ids[position]), "it advertised a key that another client advertised")
     state.entries[position] = np.frombuffer(bytes(body) + signature, dtype=np.uint8)
+    known |= dict.fromkeys(keys, position)
     state.received[position] = True
-    known |= {message.channel_public, message.mask_public}
 
 
-def known_keys(state: CollectingKeys) -> set[bytes]:
-    """Return every public key that was advertised, for ``fold_advertisement`` to refuse it a second time."""
-    flat = np.ascontiguousarray(state.entries[state.received, : 2 * PUBLIC_BYTES]).tobytes()
-    return {flat[at : at + PUBLIC_BYTES] for at in range(0, len(flat), PUBLIC_BYTES)}
+def known_keys(state: CollectingKeys) -> dict[bytes, int]:
+    """Return whose every advertised public key is, by position, for ``fold_advertisement`` to refuse it to others."""
+    entries = np.ascontiguousarray(state.entries[:, : 2 * PUBLIC_BYTES])
+    known: dict[bytes, int] = {}
+    for position in np.flatnonzero(state.received).tolist():
+        pair = entries[position].tobytes()
+        known |= {pair[:PUBLIC_BYTES]: position, pair[PUBLIC_BYTES:]: position}
+    return known
 
 
 def close_keys(current: Round, state: CollectingKeys) -> CollectingShares:

@@ -153,7 +153,7 @@ def _ciphertext_seconds(chain: Chain, exact: bool) -> tuple[float, float]:
         start = CPU_CLOCK()
         packed = pack_residues(encryptor.encrypt(slots)[None], chain.data_primes)
         middle = CPU_CLOCK()
-        running.add(running.decode(memoryview(packed)))
+        running = running.plus(running.decode(memoryview(packed)))
         encrypting.append(middle - start)
         adding.append(CPU_CLOCK() - middle)
     return min(encrypting), min(adding)

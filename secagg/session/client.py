@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import SupportsIndex
 
 import numpy as np
@@ -34,13 +34,29 @@ from secagg.params import RoundParams
 from secagg.primitives.kdf import Label, digest
 from secagg.primitives.randomness import Randomness, system_randomness
 from secagg.session.answers import BeaconNeeded, InputNeeded, Reply
-from secagg.session.guard import Single, exclusive
+from secagg.session.guard import Entry, Single, exclusive
 from secagg.session.roster import checked_id
-from secagg.session.saved import load_client, save_client
+from secagg.session.saved import Answers, load_client, save_client
 from secagg.wire import HEADER_BYTES, SERVER, Buffer, Header, open_message
 
 MIN_BEACON_BYTES = 16
 _Message = KeyAdvertisement | EncryptedShares | Consistency | UnmaskShares
+_Request = Invitation | Roster | RelayedShares | UnmaskRequest | RelayedSignatures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class _Progress:
+    """How far a client is. State and answers change in one assignment: no interruption leaves one without the other.
+
+    Attributes:
+        state: what the client knows.
+        answers: kind of request -> its digest, and the reply: None until there is one, and after it was delivered.
+        clipped: the share of coordinates that were cut off.
+    """
+
+    state: states.ClientState
+    answers: Answers
+    clipped: float | None = None
 
 
 class ClientSession(Single):
@@ -89,11 +105,9 @@ class ClientSession(Single):
             earlier=_checked_releases(earlier),
         )
         self._identity = identity
-        self._state: states.ClientState = states.Idle()
-        self._answers: dict[Kind, tuple[bytes, bytes | None]] = {}
-        self._clipped: float | None = None
+        self._progress = _Progress(state=states.Idle(), answers={})
         self._randomness = randomness
-        self._lock = threading.Lock()
+        self._entry = Entry("session")
 
     def __repr__(self) -> str:
         return f"<ClientSession of client {self.client_id}: {type(self._state).__name__}>"
@@ -116,7 +130,7 @@ class ClientSession(Single):
     @property
     def clipped(self) -> float | None:
         """The share of this client's coordinates that ``clip`` cut off, 0 to 1; None before ``submit``; kept local."""
-        return self._clipped
+        return self._progress.clipped
 
     @property
     def release(self) -> states.Release | None:
@@ -149,20 +163,21 @@ class ClientSession(Single):
             raise ServerFault(f"not a message of this protocol: {problem}") from None
         if header.kind not in Kind.__members__.values():
             raise ServerFault(f"not a message of this protocol: no message is of kind {header.kind}")
-        kind = Kind(header.kind)
         if header.sender != SERVER:
             raise ServerFault("the message is not from the server")
-        request = digest(Label.REQUEST, header.encode(), body)
+        kind, request = Kind(header.kind), digest(Label.REQUEST, header.encode(), body)
         if kind in self._answers:
             return self._repeat(kind, request)
         transition = self._transition
         if transition is None or transition.request is not kind:
             awaited = "nothing more" if transition is None else getattr(transition.request, "name", "its caller")
             raise ServerFault(f"{kind.name} came where this client awaits {awaited}")
+        self._check_session(header)
         try:
-            return self._step(kind, header, body, request)
+            message = self._decoded(body)
         except DecodeError as problem:
             raise ServerFault(f"{kind.name} is malformed: {problem}") from None
+        return self._step(kind, message, header.session, request)
 
     @exclusive
     def submit(self, vector: NDArray[np.floating], weight: SupportsIndex = 1, *, threads: int = 1) -> Reply:
@@ -198,8 +213,7 @@ class ClientSession(Single):
             body = memoryview(payload)[HEADER_BYTES:]
             payload += state.accepted + self._identity.sign(header, body, attached=state.accepted)
         request, _ = self._answers[Kind.RELAYED_SHARES]
-        self._state, self._clipped = masked, clipped
-        self._answers[Kind.RELAYED_SHARES] = (request, payload)
+        self._move(masked, Kind.RELAYED_SHARES, request, payload, clipped=clipped)
         return Reply(payload, "masked_input")
 
     @exclusive
@@ -226,10 +240,8 @@ class ClientSession(Single):
     @exclusive
     def delivered(self) -> None:
         """Drop the replies kept for retries: the caller knows that the server has them. Later repeats are refused."""
-        self._answers = {
-            kind: (request, None if isinstance(reply, bytes) else reply)
-            for kind, (request, reply) in self._answers.items()
-        }
+        kept: Answers = {kind: (request, None) for kind, (request, _) in self._answers.items()}
+        self._progress = replace(self._progress, answers=kept)
 
     @exclusive
     def save(self, *, seal_key: bytes | None = None) -> bytes:
@@ -238,14 +250,18 @@ class ClientSession(Single):
         Raises:
             InputError: the key is not 32 bytes.
         """
+        progress = self._progress
         return save_client(
-            (self._party, self._state, self._answers, self._clipped), seal_key=seal_key, randomness=self._randomness
+            (self._party, progress.state, progress.answers, progress.clipped),
+            seal_key=seal_key,
+            randomness=self._randomness,
         )
 
     @classmethod
     def restore(
         cls,
-        saved: bytes,
+        saved: Buffer,
+        client_id: SupportsIndex,
         *,
         seal_key: bytes | None = None,
         identity: Identity | None = None,
@@ -253,19 +269,37 @@ class ClientSession(Single):
     ) -> ClientSession:
         """Return the session that ``save`` wrote; a signing key is not saved, so the identity is given again.
 
+        Args:
+            saved: what ``save`` returned, as bytes, bytearray or memoryview.
+            client_id: whose session it must be: where clients share a sealing key, nothing else tells them apart.
+            seal_key: the key that it was sealed under.
+            identity: what the session was built with.
+            randomness: source of what is still drawn.
+
         Raises:
             DecodeError: the bytes are damaged, of another version, or sealed under another key.
-            InputError: the identity is not the one that the session was built with.
+            InputError: the state is another client's, the identity is not the one that the session was built with, or
+                ``saved`` is no buffer of bytes.
         """
+        client_id = checked_id(client_id)
         party, state, answers, clipped = load_client(saved, seal_key=seal_key)
+        if party.client_id != client_id:
+            raise InputError(f"the saved session is client {party.client_id}'s, not client {client_id}'s")
         if _checked_directory(party.params, party.client_id, identity) != party.directory:
             raise InputError("the saved session was built with another directory")
         session = cls.__new__(cls)
-        session._party, session._state, session._clipped = party, state, clipped
-        session._answers = answers
-        session._identity, session._randomness = identity, randomness
-        session._lock = threading.Lock()
+        session._party, session._identity, session._randomness = party, identity, randomness
+        session._progress = _Progress(state=state, answers=answers, clipped=clipped)
+        session._entry = Entry("session")
         return session
+
+    @property
+    def _state(self) -> states.ClientState:
+        return self._progress.state
+
+    @property
+    def _answers(self) -> Answers:
+        return self._progress.answers
 
     @property
     def _transition(self) -> ClientTransition | None:
@@ -283,49 +317,71 @@ class ClientSession(Single):
             return BeaconNeeded(self._state.session_id)
         raise ServerFault(f"{kind.name} came again though its answer was delivered")
 
-    def _step(self, kind: Kind, header: Header, body: memoryview, request: bytes) -> Reply | InputNeeded | BeaconNeeded:
-        party, state, identity = self._party, self._state, self._identity
-        clients = party.params.clients
-        after: states.ClientState
-        message: _Message
+    def _check_session(self, header: Header) -> None:
+        state = self._state
         if isinstance(state, states.Idle):
-            after, message = steps.advertise_keys(party, Invitation.decode(body), header.session, self._randomness)
-        elif isinstance(state, states.Advertised):
-            self._check_session(header, state.round_id)
-            return self._fix_roster(state, body, request)
-        elif isinstance(state, states.Shared):
-            self._check_session(header, state.session_id)
-            return self._receive_shares(state, body, request)
-        elif isinstance(state, states.Masked):
-            self._check_session(header, state.session_id)
-            announced = UnmaskRequest.decode(body, clients=clients)
-            if identity is None:
-                after, message = release.unmask(party, state, announced)
-            else:
-                after, message = release.check_consistency(party, state, announced)
-        elif isinstance(state, states.Checked) and identity is not None:
-            self._check_session(header, state.session_id)
-            relayed = RelayedSignatures.decode(body, clients=clients)
-            after, message = release.unmask_consistent(party, state, relayed, identity.directory)
-        else:
-            raise ServerFault(f"{kind.name} came where nothing is awaited")
-        return self._answer(kind, request, after, message, header.session)
+            return  # its step compares the round's identifier with the one that it computes
+        expected = state.round_id if isinstance(state, states.Advertised) else state.session_id
+        if header.session != expected:
+            raise ServerFault("the message belongs to another session, or the roster was not the same for everybody")
 
-    def _fix_roster(self, state: states.Advertised, body: memoryview, request: bytes) -> Reply | BeaconNeeded:
-        params = self._party.params
-        drawn_by_server = params.graph == "harary" and params.threat == "semi-honest"
-        roster = Roster.decode(
-            body,
-            clients=params.clients,
-            sparse_neighbours=params.neighbours if drawn_by_server else 0,
-            entry_bytes=FORMATS[params.threat].entry_bytes,
-        )
+    def _decoded(self, body: memoryview) -> _Request:
+        """Read the body of the message that this state awaits.
+
+        Raises:
+            DecodeError: it is malformed.
+        """
+        params, state = self._party.params, self._state
+        form = FORMATS[params.threat]
+        if isinstance(state, states.Idle):
+            return Invitation.decode(body)
+        if isinstance(state, states.Advertised):
+            neighbours = params.neighbours if self._drawn_by_server else 0
+            return Roster.decode(
+                body, clients=params.clients, sparse_neighbours=neighbours, entry_bytes=form.entry_bytes
+            )
+        if isinstance(state, states.Shared):
+            return RelayedShares.decode(
+                body, clients=params.clients, neighbours=state.neighbours, dealt_bytes=form.dealt_bytes
+            )
+        if isinstance(state, states.Masked):
+            return UnmaskRequest.decode(body, clients=params.clients)
+        return RelayedSignatures.decode(body, clients=params.clients)
+
+    def _step(
+        self, kind: Kind, message: _Request, session: bytes, request: bytes
+    ) -> Reply | InputNeeded | BeaconNeeded:
+        party, state, identity = self._party, self._state, self._identity
+        after: states.ClientState
+        reply: _Message
+        if isinstance(state, states.Idle) and isinstance(message, Invitation):
+            after, reply = steps.advertise_keys(party, message, session, self._randomness)
+        elif isinstance(state, states.Advertised) and isinstance(message, Roster):
+            return self._fix_roster(state, message, request)
+        elif isinstance(state, states.Shared) and isinstance(message, RelayedShares):
+            return self._receive_shares(state, message, request)
+        elif isinstance(state, states.Masked) and isinstance(message, UnmaskRequest):
+            if identity is None:
+                after, reply = release.unmask(party, state, message)
+            else:
+                after, reply = release.check_consistency(party, state, message)
+        elif isinstance(state, states.Checked) and isinstance(message, RelayedSignatures) and identity is not None:
+            after, reply = release.unmask_consistent(party, state, message, identity.directory)
+        else:
+            raise LocalProtocolError(f"{kind.name} has no step in state {type(state).__name__}")
+        return self._answer(kind, request, after, reply, session)
+
+    @property
+    def _drawn_by_server(self) -> bool:
+        """Whether the roster tells this client its neighbours."""
+        return self._party.params.graph == "harary" and self._party.params.threat == "semi-honest"
+
+    def _fix_roster(self, state: states.Advertised, roster: Roster, request: bytes) -> Reply | BeaconNeeded:
         if self._identity is not None and list(self._identity.directory) != roster.ids.tolist():
             raise ServerFault("the roster is not the directory's cohort")
         fixed = steps.fix_roster(self._party, state, roster)
-        if params.graph == "harary" and not drawn_by_server:
-            self._state = fixed
-            self._answers[Kind.ROSTER] = (request, None)
+        if self._party.params.graph == "harary" and not self._drawn_by_server:
+            self._move(fixed, Kind.ROSTER, request, None)
             return BeaconNeeded(fixed.session_id)
         return self._share(fixed, request, None)
 
@@ -341,17 +397,10 @@ class ClientSession(Single):
         after, message = steps.share_keys(self._party, state, neighbourhood, self._randomness, identity=self._identity)
         return self._answer(Kind.ROSTER, request, after, message, state.session_id)
 
-    def _receive_shares(self, state: states.Shared, body: memoryview, request: bytes) -> InputNeeded:
-        params = self._party.params
-        relay = RelayedShares.decode(
-            body,
-            clients=params.clients,
-            neighbours=state.neighbours,
-            dealt_bytes=FORMATS[params.threat].dealt_bytes,
-        )
+    def _receive_shares(self, state: states.Shared, relay: RelayedShares, request: bytes) -> InputNeeded:
         directory = None if self._identity is None else self._identity.directory
-        self._state = steps.receive_shares(self._party, state, relay, directory)
-        self._answers[Kind.RELAYED_SHARES] = (request, None)
+        ready = steps.receive_shares(self._party, state, relay, directory)
+        self._move(ready, Kind.RELAYED_SHARES, request, None)
         return InputNeeded(int(relay.shared.sum()))
 
     def _answer(
@@ -361,9 +410,25 @@ class ClientSession(Single):
         body = message.encode()
         signature = b"" if self._identity is None else self._identity.sign(header, body)
         payload = header.encode() + body + signature
-        self._state = after
-        self._answers[request_kind] = (request, payload)
+        self._move(after, request_kind, request, payload)
         return Reply(payload, self._stage_of(request_kind))
+
+    def _move(
+        self,
+        after: states.ClientState,
+        kind: Kind,
+        request: bytes,
+        reply: bytes | None,
+        *,
+        clipped: float | None = None,
+    ) -> None:
+        """Go to the next state, and keep the answer that led there."""
+        before = self._progress
+        self._progress = _Progress(
+            state=after,
+            answers={**before.answers, kind: (request, reply)},
+            clipped=before.clipped if clipped is None else clipped,
+        )
 
     def _stage_of(self, request: Kind) -> str:
         table = CLIENT_TRANSITIONS[self.params.threat].values()
@@ -371,11 +436,6 @@ class ClientSession(Single):
 
     def _header(self, kind: Kind, session: bytes) -> bytes:
         return Header(kind=kind, sender=self._party.client_id, session=session).encode()
-
-    @staticmethod
-    def _check_session(header: Header, expected: bytes) -> None:
-        if header.session != expected:
-            raise ServerFault("the message belongs to another session, or the roster was not the same for everybody")
 
 
 def _checked_releases(earlier: Iterable[states.Release]) -> tuple[states.Release, ...]:

@@ -1,13 +1,14 @@
-"""What keeps a session's answers single: one thread at a time, and no copies.
+"""What keeps a session's answers single: one thread at a time, one process, and no copies.
 
-A session that is copied, pickled or entered twice at once could answer one request in two ways, which is how a client
-would give both shares of a peer away. The supported way to move one is ``save`` and ``restore``.
+A session that is copied, pickled, forked or entered twice at once could answer one request in two ways, which is how a
+client would give both shares of a peer away, or mask two vectors alike. The supported way to move one is ``save`` and
+``restore``.
 """
 
 from __future__ import annotations
 
 import functools
-import threading
+import os
 from collections.abc import Callable
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
@@ -17,16 +18,83 @@ P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S", bound="Single")
 
+_INSIDE = "inside"
+
+
+class _Process:
+    """Which process this is. Its number alone would not do: a child in a fresh namespace may have its parent's."""
+
+    mark = object()
+
+    @classmethod
+    def renew(cls) -> None:
+        cls.mark = object()
+
+    @classmethod
+    def current(cls) -> tuple[object, int]:
+        return cls.mark, os.getpid()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_Process.renew)
+
+
+class Entry:
+    """The door of one object: one call at a time may be inside, in the process that opened it.
+
+    Args:
+        what: what the object is called in what is raised.
+    """
+
+    __slots__ = ("_inside", "_opened_in", "_what")
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._opened_in = _Process.current()
+        self._inside: dict[str, object] = {}
+
+    def check_process(self) -> None:
+        """Check that this is the process that opened the object.
+
+        Raises:
+            LocalProtocolError: it is a forked child of it.
+        """
+        if self._opened_in != _Process.current():
+            raise LocalProtocolError(
+                f"this {self._what} was opened before this process was forked, and the parent may answer with it too: "
+                "use it there, or hand it over with save() and restore()"
+            )
+
+    def enter(self, call: object) -> None:
+        """Let a call in.
+
+        Raises:
+            LocalProtocolError: another call is inside, or this is a forked child.
+        """
+        self.check_process()
+        # One step of the interpreter, so that no interruption falls between looking and taking
+        if self._inside.setdefault(_INSIDE, call) is not call:
+            raise LocalProtocolError(
+                f"another thread is in this {self._what}, or this call is inside another: use it from one at a time"
+            )
+
+    def leave(self, call: object) -> None:
+        """Let the next one in, if ``call`` is the one inside; else do nothing."""
+        if self._inside.get(_INSIDE) is call:
+            self._inside.clear()
+
 
 class Single:
-    """A session that one thread may be in, and that refuses to be copied or pickled."""
+    """An object that one thread of one process may be in, and that refuses to be copied or pickled."""
 
-    _lock: threading.Lock
+    __slots__ = ()
+
+    _entry: Entry
 
     @property
     def stage(self) -> str | None:
-        """The stage that the session is in."""
-        raise NotImplementedError
+        """The stage that a session is in."""
+        return None
 
     def __copy__(self) -> NoReturn:
         raise TypeError("a session is not copied: a copy could answer a second time; use save() and restore()")
@@ -39,19 +107,35 @@ class Single:
 
 
 def exclusive(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """Refuse a call that comes while another thread is in the session, instead of letting both answer."""
+    """Refuse a call that comes while another is inside or from a forked child, instead of letting both answer."""
 
     @functools.wraps(method)
     def guarded(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        if not self._lock.acquire(blocking=False):
-            raise LocalProtocolError("another thread is in this session: use it from one thread at a time")
-        stage = self.stage
+        call = object()
+        stage = None
+        # Left twice: an exception that comes from outside (a signal's) may strike while the first is on its way
         try:
-            return method(self, *args, **kwargs)
-        except SecAggError as error:
-            error.stage = stage
-            raise
+            try:
+                self._entry.enter(call)
+                stage = self.stage
+                return method(self, *args, **kwargs)
+            except SecAggError as error:
+                error.stage = stage
+                raise
+            finally:
+                self._entry.leave(call)
         finally:
-            self._lock.release()
+            self._entry.leave(call)
+
+    return guarded
+
+
+def in_own_process(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+    """Refuse a call from a forked child; any number of threads may make it at once."""
+
+    @functools.wraps(method)
+    def guarded(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        self._entry.check_process()
+        return method(self, *args, **kwargs)
 
     return guarded

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import SupportsIndex
@@ -22,7 +21,7 @@ from secagg.pairwise.transitions import SERVER_TRANSITIONS, ServerTransition
 from secagg.pairwise.uploads import Upload, add_inputs, check_input
 from secagg.params import RoundParams
 from secagg.primitives.randomness import Randomness, draw, system_randomness
-from secagg.session.guard import Single, exclusive
+from secagg.session.guard import Entry, Single, exclusive, in_own_process
 from secagg.session.result import RoundResult
 from secagg.session.roster import (
     Requests,
@@ -135,6 +134,7 @@ class ServerSession(Single):
             raise LocalProtocolError("there is no result before the last stage is closed")
         return RoundResult.of(self._round, state)
 
+    @in_own_process
     def requests(self) -> Mapping[int, bytes]:
         """Return what the open stage sends, by client id; the same bytes each time, also after ``restore``."""
         state = self._state
@@ -311,7 +311,7 @@ class ServerSession(Single):
     @classmethod
     def restore(
         cls,
-        saved: bytes,
+        saved: Buffer,
         *,
         seal_key: bytes | None = None,
         directory: Directory | None = None,
@@ -321,10 +321,13 @@ class ServerSession(Single):
 
         Raises:
             DecodeError: the bytes are damaged, of another version, or sealed under another key.
-            InputError: the directory is not the one that the session was built with.
+            InputError: the directory is not the one that the session was built with, or
+                ``saved`` is no buffer of bytes.
         """
         session = cls.__new__(cls)
         session._round, session._state = load_server(saved, seal_key=seal_key)
+        if isinstance(session._state, states.Finished):
+            _frozen(session._state.words)
         if checked_directory(session.params, session._round.ids, directory) != session._round.directory:
             raise InputError("the saved session was built with another directory")
         session._directory, session._randomness = directory, randomness
@@ -332,8 +335,8 @@ class ServerSession(Single):
         return session
 
     def _index(self) -> None:
-        self._lock = threading.Lock()
-        self._known_keys = steps.known_keys(self._state) if isinstance(self._state, states.CollectingKeys) else set()
+        self._entry = Entry("session")
+        self._known_keys = steps.known_keys(self._state) if isinstance(self._state, states.CollectingKeys) else {}
         self._positions = {client_id: position for position, client_id in enumerate(self._round.ids.tolist())}
 
     @property
@@ -375,14 +378,18 @@ class ServerSession(Single):
         return len(body) if isinstance(payload, bytes) else TOGETHER_BYTES
 
     def _add(self, accepted: dict[int, Upload], pool: Executor | None = None, ranges: int = 1) -> None:
-        if accepted and isinstance(self._state, states.CollectingInputs):
-            try:
-                add_inputs(self._round, self._state, accepted.values(), pool=pool, ranges=ranges)
-            except BaseException:
-                # Some input is in the accumulator in part: no sum can come of it
-                self._state = states.Aborted()
-                raise
-            accepted.clear()
+        state = self._state
+        if not isinstance(state, states.CollectingInputs):
+            return
+        # After an interruption ``accepted`` may hold what was added already
+        uploads = [upload for position, upload in accepted.items() if not state.received[position]]
+        try:
+            add_inputs(self._round, state, uploads, pool=pool, ranges=ranges)
+        except BaseException:
+            # Some input is in the accumulator in part: no sum can come of it
+            self._state = states.Aborted()
+            raise
+        accepted.clear()
 
     def _open_state(self, client_id: int, position: int, header: Header) -> states.Collecting:
         state = self._state

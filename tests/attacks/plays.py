@@ -55,6 +55,7 @@ def restored(cohort: Cohort, one: int, seal_key: bytes | None = None) -> ClientS
     client = cohort.clients[one]
     return ClientSession.restore(
         client.save(seal_key=seal_key),
+        one,
         seal_key=seal_key,
         identity=cohort.identities.get(one),
         randomness=client._randomness,

@@ -314,7 +314,7 @@ def test_16_malformed_vectors_change_nothing_and_good_ones_are_taken_as_they_are
     fixed = np.random.default_rng(0).bytes(24)
     as_given, native = (
         ClientSession.restore(
-            before, identity=READY[threat].identities.get(2), randomness=lambda length: fixed[:length]
+            before, 2, identity=READY[threat].identities.get(2), randomness=lambda length: fixed[:length]
         )
         for _ in range(2)
     )

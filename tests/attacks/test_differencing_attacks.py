@@ -71,7 +71,7 @@ def test_08_differencing_guard_survives_a_restart():
     first.run()
     second = cohort_of("semi-honest", earlier=released(first), seed="second")
     for one, client in second.clients.items():
-        second.clients[one] = ClientSession.restore(client.save())
+        second.clients[one] = ClientSession.restore(client.save(), one)
     with pytest.raises(TooFewClients, match="tell this sum"):
         second.run({3: "masked_input"})
     assert all(client.release is None for client in second.clients.values())

@@ -202,12 +202,12 @@ def test_15_sealed_state_has_a_fresh_salt_each_time_and_one_purpose(threat):
     saves = [client.save(seal_key=KEY) for _ in range(3)]
     assert len({save[6:38] for save in saves}) == len({save[38:] for save in saves}) == 3
     for save in saves:
-        assert ClientSession.restore(save, seal_key=KEY, identity=identity).save() == client.save()
+        assert ClientSession.restore(save, 1, seal_key=KEY, identity=identity).save() == client.save()
     with pytest.raises(DecodeError):
         ServerSession.restore(saves[0], seal_key=KEY, directory=cohort.directory)
     spliced = saves[0][:38] + saves[1][38:]  # one save's salt before another's ciphertext
     with pytest.raises(DecodeError):
-        ClientSession.restore(spliced, seal_key=KEY, identity=identity)
+        ClientSession.restore(spliced, 1, seal_key=KEY, identity=identity)
 
 
 # ------------------------------------------------------------------------------------------------ 17: hostile sizes
@@ -290,7 +290,7 @@ def test_17_hostile_sizes_saved_states_that_claim_a_trillion_elements_are_refuse
         saved = b"SAst\x01\x00" + checksum + body
     else:
         saved = b"SAst\x01\x01" + seal_state(seal_key, body, b"SAst\x01client session")
-    bounded(lambda: ClientSession.restore(saved, seal_key=seal_key), DecodeError)
+    bounded(lambda: ClientSession.restore(saved, 1, seal_key=seal_key), DecodeError)
 
 
 @both_models

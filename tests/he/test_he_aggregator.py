@@ -155,7 +155,7 @@ def test_sums_are_those_of_whole_numbers_modulo_each_prime():
         fresh = np.broadcast_to(primes - np.uint64(1), running.residues.shape).copy()
         fresh -= rng.integers(0, 3, fresh.shape, dtype=np.uint64)
         expected = (expected + fresh.astype(object)) % primes.astype(object)
-        running.add(fresh)
+        running = running.plus(fresh)
         assert (running.residues == expected).all()
     with pytest.raises(secagg.DecodeError, match="other parameters"):
         RunningSum(params.chain, 1, running.residues.reshape(-1)[1:])

@@ -159,7 +159,7 @@ def test_after_a_crash_the_same_sum_comes_again_byte_for_byte_and_counts_once(pr
     session = secagg.DecryptorSession.restore(before, key, federation.directory, signing_key=DECRYPTOR)
     assert session.release(federation.server.release_request) == answer
     assert key.released == 1
-    key.retired = True
+    key._retired = True
     session = secagg.DecryptorSession.restore(before, key, federation.directory, signing_key=DECRYPTOR)
     with pytest.raises(secagg.LocalProtocolError, match="retired"):
         session.release(federation.server.release_request)
@@ -177,7 +177,7 @@ def test_clients_that_hold_one_key_spend_it_once_on_the_same_sum_and_get_no_othe
         federation.clients[one].receive(sums[one])
     assert (federation.clients[0].result.total == federation.clients[1].result.total).all()
     assert federation.key.released == 1
-    client = secagg.HEClientSession.restore(before, identity=federation.identities[0], key=federation.key)
+    client = secagg.HEClientSession.restore(before, 0, identity=federation.identities[0], key=federation.key)
     with pytest.raises(secagg.LocalProtocolError, match="another sum of this session"):
         client.receive(less[0])
     assert client.receive(sums[0]) is None
@@ -260,7 +260,7 @@ def test_every_party_may_be_saved_and_restored_anywhere(protocol, key_holder):
             if key_holder == "decryptor":
                 held = {"public_key": client._public_key, "decryptor": DECRYPTOR.public}
             federation.clients[one] = secagg.HEClientSession.restore(
-                client.save(seal_key=bytes(32)), seal_key=bytes(32), identity=federation.identities[one], **held
+                client.save(seal_key=bytes(32)), one, seal_key=bytes(32), identity=federation.identities[one], **held
             )
 
     for one, vector in enumerate(vectors):
@@ -288,6 +288,36 @@ def test_every_party_may_be_saved_and_restored_anywhere(protocol, key_holder):
     assert federation.key.released == 1
 
 
+@pytest.mark.parametrize("key_holder", ["decryptor", "clients"])
+def test_a_client_is_restored_with_what_it_was_built_with_or_not_at_all(key_holder):
+    params = plan(2, 3, key_holder=key_holder)
+    federation = Federation(params)
+    other_key = secagg.DecryptionKey.generate(params)
+    signing = federation.identities[0].key
+    wider = secagg.Directory({0: signing.public, 1: secagg.SigningKey.generate().public})
+    client = federation.clients[0]
+    good = {"identity": federation.identities[0]}
+    if key_holder == "clients":
+        good |= {"key": federation.key}
+        bad = {"key": {"key": other_key}}
+    else:
+        stranger = secagg.SigningKey.generate()
+        good |= {"public_key": client._public_key, "decryptor": DECRYPTOR.public}
+        elsewhere = secagg.PublicKey.open(other_key.public.message(DECRYPTOR), params, DECRYPTOR.public)
+        bad = {"key": {"public_key": elsewhere}, "decryptor": {"decryptor": stranger.public}}
+    bad["directory"] = {"identity": secagg.Identity(key=signing, directory=wider)}
+    for ready in (False, True):
+        if ready:
+            client.receive(federation.server.requests()[0])
+        saved = client.save(seal_key=bytes(32))
+        for what, change in bad.items():
+            with pytest.raises(secagg.InputError, match=f"another {what}"):
+                secagg.HEClientSession.restore(saved, 0, seal_key=bytes(32), **(good | change))
+        with pytest.raises(secagg.InputError, match="client 0's, not client 1's"):
+            secagg.HEClientSession.restore(saved, 1, seal_key=bytes(32), **good)
+        assert secagg.HEClientSession.restore(saved, 0, seal_key=bytes(32), **good).stage == client.stage
+
+
 def test_restoring_with_other_keys_or_directories_is_refused():
     params = plan(2, 3)
     federation, other = Federation(params), Federation(plan(2, 3, releases=5))
@@ -300,5 +330,11 @@ def test_restoring_with_other_keys_or_directories_is_refused():
         secagg.DecryptorSession.restore(
             federation.decryptor.save(), other.key, federation.directory, signing_key=DECRYPTOR
         )
+    for key, signer, what in (
+        (secagg.DecryptionKey.generate(params), DECRYPTOR, "decryption key"),
+        (federation.key, secagg.SigningKey.generate(), "signing key"),
+    ):
+        with pytest.raises(secagg.InputError, match=f"another {what}"):
+            secagg.DecryptorSession.restore(federation.decryptor.save(), key, federation.directory, signing_key=signer)
     with pytest.raises(secagg.DecodeError):
         secagg.HEServerSession.restore(federation.decryptor.save(), federation.directory)

@@ -136,7 +136,7 @@ class Recorded:
 
     def client(self, state: str) -> ClientSession:
         identity = self.cohort.identities.get(ME)
-        return ClientSession.restore(self.clients[state], identity=identity, randomness=deterministic("restored"))
+        return ClientSession.restore(self.clients[state], ME, identity=identity, randomness=deterministic("restored"))
 
     def server(self, state: str) -> ServerSession:
         return ServerSession.restore(self.servers[state], directory=self.cohort.directory)

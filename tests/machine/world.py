@@ -111,7 +111,7 @@ class World:
         self.clients[one] = self.restored(self.durable[one], one)
 
     def restored(self, saved: bytes, one: int) -> ClientSession:
-        return ClientSession.restore(saved, identity=self.identity(one), randomness=self.sources[one])
+        return ClientSession.restore(saved, self.ids[one], identity=self.identity(one), randomness=self.sources[one])
 
     def restart_server(self) -> None:
         before, saved = (dict(self.server.requests()), self.server.waiting_for, self.server.stage), self.server.save()

@@ -54,7 +54,7 @@ OTHER_REQUESTS, OTHER_REPLIES, _, _ = transcript("another session")
 @pytest.mark.parametrize("state", range(5))
 @pytest.mark.parametrize("message", range(4))
 def test_every_request_in_every_client_state(state, message):
-    client = ClientSession.restore(CLIENTS[state])
+    client = ClientSession.restore(CLIENTS[state], 2)
     if message == state:
         assert isinstance(client.receive(REQUESTS[message]), secagg.Reply | InputNeeded)
     elif message < state:
@@ -84,7 +84,7 @@ def test_every_reply_in_every_server_state(state, message):
 @pytest.mark.parametrize("state", range(5))
 @pytest.mark.parametrize("message", range(4))
 def test_replies_sent_to_clients_and_requests_sent_to_servers(state, message):
-    client, server = ClientSession.restore(CLIENTS[state]), ServerSession.restore(SERVERS[state])
+    client, server = ClientSession.restore(CLIENTS[state], 2), ServerSession.restore(SERVERS[state])
     with pytest.raises(ServerFault, match="not from the server"):
         client.receive(REPLIES[message])
     with pytest.raises(PeerFault):
@@ -102,7 +102,7 @@ def test_an_invitation_with_another_nonce_is_another_round():
 @settings(max_examples=300)
 def test_any_damage_to_a_request_is_a_typed_error_or_harmless(stage, data):
     payload = damaged(REQUESTS[stage], data)
-    client = ClientSession.restore(CLIENTS[stage])
+    client = ClientSession.restore(CLIENTS[stage], 2)
     before = client.save()
     try:
         client.receive(payload)
@@ -143,7 +143,7 @@ def damaged(payload, data):
 @given(payload=st.binary(max_size=300), state=st.integers(0, 4))
 def test_arbitrary_bytes_are_refused_by_both_sides(payload, state):
     with pytest.raises(ServerFault):
-        ClientSession.restore(CLIENTS[state]).receive(payload)
+        ClientSession.restore(CLIENTS[state], 2).receive(payload)
     with pytest.raises(PeerFault):
         ServerSession.restore(SERVERS[state]).receive(2, payload)
 
@@ -156,7 +156,7 @@ def released() -> memoryview:
 
 @pytest.mark.parametrize("payload", [None, 7, "text", [1, 2], {}, 1.5, memoryview(bytes(400))[::2], released()])
 def test_what_is_no_buffer_is_the_callers_fault_and_nobody_elses(payload):
-    client, server = ClientSession.restore(CLIENTS[1]), ServerSession.restore(SERVERS[0])
+    client, server = ClientSession.restore(CLIENTS[1], 2), ServerSession.restore(SERVERS[0])
     for call in (
         lambda: client.receive(payload),
         lambda: server.receive(2, payload),
@@ -171,7 +171,7 @@ def test_what_is_no_buffer_is_the_callers_fault_and_nobody_elses(payload):
 @pytest.mark.parametrize("saved", [None, 7, "text", [1, 2], np.zeros(400, np.uint8), released()])
 def test_what_is_no_saved_state_is_the_callers_fault(saved):
     with pytest.raises(InputError):
-        ClientSession.restore(saved)
+        ClientSession.restore(saved, 2)
     with pytest.raises(InputError):
         ServerSession.restore(saved)
 
@@ -180,7 +180,7 @@ def test_what_is_no_saved_state_is_the_callers_fault(saved):
 @pytest.mark.parametrize("stage", range(4))
 def test_any_contiguous_buffer_serves_as_payload(stage, buffer):
     ServerSession.restore(SERVERS[stage]).receive(2, buffer(REPLIES[stage]))
-    ClientSession.restore(CLIENTS[stage]).receive(buffer(REQUESTS[stage]))
+    ClientSession.restore(CLIENTS[stage], 2).receive(buffer(REQUESTS[stage]))
 
 
 def test_a_payload_whose_buffer_changes_afterwards_changes_nothing():
@@ -228,10 +228,10 @@ def test_nothing_goes_on_after_abort_or_the_end():
 
 
 def test_a_vector_is_submitted_once_and_only_when_asked_for():
-    client = ClientSession.restore(CLIENTS[1])
+    client = ClientSession.restore(CLIENTS[1], 2)
     with pytest.raises(LocalProtocolError):
         client.submit(VECTORS[2])
-    client = ClientSession.restore(CLIENTS[2])
+    client = ClientSession.restore(CLIENTS[2], 2)
     client.receive(REQUESTS[2])
     before = client.save()
     for vector in (np.zeros(2), np.full(3, np.nan), np.zeros(3, int), np.zeros((3, 1)), None):
@@ -290,4 +290,4 @@ def test_keys_that_are_not_canonical_are_refused_on_both_sides():
     roster[entries : entries + 32] = roster[entries + 2 * 96 : entries + 2 * 96 + 32]
     roster[entries + 31] |= 0x80
     with pytest.raises(ServerFault, match="no honest client sends"):
-        ClientSession.restore(CLIENTS[1]).receive(roster)
+        ClientSession.restore(CLIENTS[1], 2).receive(roster)

@@ -135,7 +135,7 @@ def test_every_party_may_restart_around_every_message(clients, protocol):
             first = cohort.answer(one, request)
             client, source = cohort.clients[one], cohort.clients[one]._randomness
             cohort.clients[one] = ClientSession.restore(
-                client.save(), identity=cohort.identities[one], randomness=source
+                client.save(), one, identity=cohort.identities[one], randomness=source
             )
             assert cohort.clients[one].receive(request).payload == first
             cohort.server.receive(one, first)
@@ -203,9 +203,9 @@ def test_identities_that_do_not_fit_are_refused():
     saved = ClientSession(params, 1, identity=known[1]).save()
     other = Directory({**known[1].directory, 6: secagg.SigningKey.generate().public})
     with pytest.raises(InputError, match="another directory"):
-        ClientSession.restore(saved, identity=Identity(key=known[1].key, directory=other))
+        ClientSession.restore(saved, 1, identity=Identity(key=known[1].key, directory=other))
     with pytest.raises(InputError, match="takes an identity"):
-        ClientSession.restore(saved)
+        ClientSession.restore(saved, 1)
     server = ServerSession(params, range(7), directory=known[0].directory).save()
     with pytest.raises(InputError, match="another directory"):
         ServerSession.restore(server, directory=other)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def test_a_round_in_which_every_party_restarts_around_every_message(clients, pro
     def restart_client(one):
         saved = restarting.clients[one].save(seal_key=seal_key)
         source = restarting.clients[one]._randomness
-        restarting.clients[one] = ClientSession.restore(saved, seal_key=seal_key, randomness=source)
+        restarting.clients[one] = ClientSession.restore(saved, one, seal_key=seal_key, randomness=source)
 
     while restarting.server.stage is not None:
         stage, requests = restarting.server.stage, dict(restarting.server.requests())
@@ -89,7 +90,7 @@ def test_a_different_request_for_an_answered_stage_is_refused_also_after_restore
     cohort = Cohort(plan(6, 3, dropout=0.3), np.zeros((6, 3)))
     for request, reply in replies(cohort, 2):
         other = request[:-1] + bytes([request[-1] ^ 1])
-        for client in (cohort.clients[2], ClientSession.restore(cohort.clients[2].save())):
+        for client in (cohort.clients[2], ClientSession.restore(cohort.clients[2].save(), 2)):
             with pytest.raises(ServerFault, match="second, different"):
                 client.receive(other)
             assert client.receive(request).payload == reply
@@ -132,7 +133,8 @@ def test_saved_bytes_that_do_not_fit_are_refused(kind):
     params = plan(3, 2)
     session = ClientSession(params, 1) if kind is ClientSession else ServerSession(params, range(3))
     clear, sealed = session.save(), session.save(seal_key=KEY)
-    other = ServerSession if kind is ClientSession else ClientSession
+    as_client, as_server = (functools.partial(ClientSession.restore, client_id=1), ServerSession.restore)
+    restore, as_other = (as_client, as_server) if kind is ClientSession else (as_server, as_client)
     for saved, arguments in (
         (b"", {}),
         (clear[:-1], {}),
@@ -143,16 +145,16 @@ def test_saved_bytes_that_do_not_fit_are_refused(kind):
         (sealed[:40], {"seal_key": KEY}),
     ):
         with pytest.raises(DecodeError):
-            kind.restore(saved, **arguments)
+            restore(saved, **arguments)
     with pytest.raises(DecodeError):
-        other.restore(clear)
+        as_other(clear)
     with pytest.raises(DecodeError):
-        other.restore(sealed, seal_key=KEY)
+        as_other(sealed, seal_key=KEY)
     for bad in (b"short", "x" * 32, bytes(33)):
         with pytest.raises(InputError, match="32 bytes"):
             session.save(seal_key=bad)
         with pytest.raises(InputError, match="32 bytes"):
-            kind.restore(sealed, seal_key=bad)
+            restore(sealed, seal_key=bad)
 
 
 @given(st.data())
@@ -161,7 +163,7 @@ def test_any_damage_to_a_saved_state_is_noticed(data):
     at = data.draw(st.integers(0, len(saved) - 1))
     saved[at] ^= data.draw(st.integers(1, 255))
     with pytest.raises(DecodeError):
-        ClientSession.restore(bytes(saved))
+        ClientSession.restore(bytes(saved), 1)
 
 
 def test_a_release_is_kept_as_bytes():
@@ -173,7 +175,7 @@ def test_a_release_is_kept_as_bytes():
     assert Release.decode(release.encode()) == release
     nobodys = Release(context=release.context, survivors=())
     assert Release.decode(nobodys.encode()) == nobodys
-    restored = ClientSession.restore(cohort.clients[0].save())
+    restored = ClientSession.restore(cohort.clients[0].save(), 0)
     assert restored.release == release
     for bad in (b"", release.encode()[:-1], release.encode() + release.encode()[-8:], bytes(31), None):
         with pytest.raises(DecodeError):
@@ -195,7 +197,7 @@ def forged_states():
         if isinstance(answer := client.receive(request), InputNeeded):
             seen.append((client._party, client._state, dict(client._answers), None))
             answer = client.submit(np.zeros(2))
-        seen.append((client._party, client._state, dict(client._answers), client._clipped))
+        seen.append((client._party, client._state, dict(client._answers), client.clipped))
         for one in (1, 2):
             cohort.server.receive(one, cohort.answer(one, cohort.server.requests()[one]))
         cohort.server.receive(0, answer.payload)
@@ -227,7 +229,7 @@ def test_a_state_whose_fields_are_of_other_types_is_refused_when_it_is_read():
     for fields in forged_states():
         saved = save_client(fields, seal_key=None, randomness=deterministic("x"))
         with pytest.raises(DecodeError):
-            ClientSession.restore(saved)
+            ClientSession.restore(saved, 0)
         tried += 1
     assert tried > 100
 

@@ -54,8 +54,9 @@ def test_two_threads_never_mask_two_vectors_under_the_same_masks():
 
 def test_a_session_in_use_refuses_every_other_call():
     client, server = ready_client(2), ServerSession(plan(3, 2), range(3))
-    client._lock.acquire()
-    server._lock.acquire()
+    inside = object()
+    client._entry.enter(inside)
+    server._entry.enter(inside)
     calls = [
         lambda: client.receive(b""),
         lambda: client.submit(np.zeros(2)),
@@ -71,7 +72,7 @@ def test_a_session_in_use_refuses_every_other_call():
     for call in calls:
         with pytest.raises(LocalProtocolError, match="another thread"):
             call()
-    client._lock.release()
+    client._entry.leave(inside)
     client.submit(np.zeros(2))
 
 
@@ -113,7 +114,7 @@ def test_randomness_that_is_none_is_an_error_and_no_endless_loop(byte):
     params = plan(60, 2, protocol="secagg+", dropout=0.1)
     cohort = Cohort(params, np.zeros((60, 2)))
     cohort.run_stage()
-    client = ClientSession.restore(cohort.clients[0].save(), randomness=lambda length: byte * length)
+    client = ClientSession.restore(cohort.clients[0].save(), 0, randomness=lambda length: byte * length)
     try:
         client.receive(cohort.server.requests()[0])
     except LocalProtocolError as error:
@@ -150,10 +151,11 @@ BODIES = {
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 @pytest.mark.parametrize("purpose", ["client session", "server session"])
 def test_forged_saves_with_a_right_checksum_are_decode_errors(body, purpose):
-    kind = ClientSession if purpose == "client session" else ServerSession
+    whose = {"client_id": 0} if purpose == "client session" else {}
+    kind = ClientSession if whose else ServerSession
     checksum = snapshot.digest(snapshot.Label.STATE_CHECKSUM, purpose.encode(), body)
     with pytest.raises(DecodeError):
-        kind.restore(b"SAst\x01\x00" + checksum + body)
+        kind.restore(b"SAst\x01\x00" + checksum + body, **whose)
 
 
 def test_saved_fields_that_are_no_sessions_are_decode_errors():
@@ -165,7 +167,7 @@ def test_saved_fields_that_are_no_sessions_are_decode_errors():
     ):
         written = saved.save_client(fields, seal_key=None, randomness=deterministic("x"))
         with pytest.raises(DecodeError, match="not a client session's"):
-            ClientSession.restore(written)
+            ClientSession.restore(written, 0)
     current, collecting = saved.load_server(ServerSession(plan(3, 2), range(3)).save(), seal_key=None)
     for fields in ((None, collecting), (current, current)):
         written = saved.save_server(fields, seal_key=None, randomness=deterministic("x"))
@@ -176,12 +178,12 @@ def test_saved_fields_that_are_no_sessions_are_decode_errors():
 @pytest.mark.parametrize("what", [None, 7, "text", [1]])
 def test_what_is_no_bytes_is_no_saved_state(what):
     with pytest.raises(InputError, match="a saved state is bytes"):
-        ClientSession.restore(what)
+        ClientSession.restore(what, 0)
 
 
 @pytest.mark.parametrize("buffer", [bytes, bytearray, memoryview])
 def test_any_bytes_restore(buffer):
-    assert ClientSession.restore(buffer(ready_client(2).save())).stage == "masked_input"
+    assert ClientSession.restore(buffer(ready_client(2).save()), 0).stage == "masked_input"
 
 
 def test_results_are_not_the_sessions_own_to_change():
@@ -189,6 +191,37 @@ def test_results_are_not_the_sessions_own_to_change():
     words = cohort.run().words
     with pytest.raises(ValueError, match="read-only"):
         words[0] = 1
+
+
+def test_results_of_a_restored_session_are_not_its_own_to_change_either():
+    cohort = Cohort(plan(3, 2), np.zeros((3, 2)))
+    cohort.run()
+    words = ServerSession.restore(cohort.server.save()).result.words
+    with pytest.raises(ValueError, match="read-only"):
+        words[0] = 1
+
+
+def test_a_state_is_restored_by_its_own_client_alone():
+    """Clients of one machine may share a sealing key, and then nothing else tells their states apart."""
+    client = ready_client(2)
+    saved = client.save(seal_key=bytes(32))
+    with pytest.raises(InputError, match="client 0's, not client 1's"):
+        ClientSession.restore(saved, 1, seal_key=bytes(32))
+    with pytest.raises(InputError, match="an integer in"):
+        ClientSession.restore(saved, "0", seal_key=bytes(32))
+    assert ClientSession.restore(saved, 0, seal_key=bytes(32)).stage == "masked_input"
+
+
+def test_a_session_is_not_entered_from_within_a_call_to_it():
+    server = ServerSession(plan(3, 2), range(3))
+
+    def replies():
+        yield 0, b"junk"
+        server.abort()
+
+    with pytest.raises(LocalProtocolError, match="inside another"):
+        server.receive_all(replies())
+    assert server.stage == "advertise_keys"
 
 
 def test_masked_arrays_and_surplus_vectors_are_refused():

@@ -91,7 +91,7 @@ class Party:
         if self.name == "server":
             self.session = ServerSession.restore(saved, directory=self.directory, randomness=self.feed)
         else:
-            self.session = ClientSession.restore(saved, identity=self.identity, randomness=self.feed)
+            self.session = ClientSession.restore(saved, int(self.name), identity=self.identity, randomness=self.feed)
 
     def perform(self, step, incoming):
         """Do what a step says; return what the session answered."""

@@ -131,7 +131,9 @@ class _Exchange:
         """Answer a later message of the session that is kept."""
         if kept is None:
             raise LocalProtocolError("no round is open on this node: it was finished, dismissed, or its state was lost")
-        session = ClientSession.restore(kept.session, seal_key=self.own.seal_key, identity=self._identity)
+        session = ClientSession.restore(
+            kept.session, self._client_id(), seal_key=self.own.seal_key, identity=self._identity
+        )
         if asked.step == steps.DRAW and not kept.fixed:
             raise ServerFault("the beacon comes after the roster, which this client has not fixed")
         answer = session.receive(asked.payload)
