@@ -99,14 +99,14 @@ class _Member:
         try:
             exchange = _Exchange(self, own, message, context, call_next)
             reply, after = exchange.join(asked, kept) if asked.step == steps.JOIN else exchange.go_on(asked, kept)
+            if after is None:
+                store.finish()
+            else:
+                store.put(after)
         except BaseException:
-            # Nothing was answered, so the state that was claimed may serve again
+            # Nothing was answered, be it that the disk is full: the state that was claimed may serve again
             store.put_back()
             raise
-        if after is None:
-            store.finish()
-        else:
-            store.put(after)
         return reply
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import os
 import threading
 
@@ -145,6 +146,28 @@ def test_a_message_that_is_refused_does_not_cost_the_state(tmp_path):
     start(grid)
     assert all("ServerFault" in reply.error.reason for reply in refused)
     assert len(grid.rounds[0].survivors) == 5
+
+
+@pytest.mark.parametrize("kind", ["ROSTER", "RELAYED_SHARES", "UNMASK_REQUEST"])
+def test_a_full_disk_costs_an_answer_and_not_the_state(tmp_path, monkeypatch, kind):
+    sync, failed = os.fsync, []
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    def script(delivery):
+        if (delivery.kind, delivery.node) == (kind, 13):
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "fsync", full)
+                failed.append(delivery.answer())
+            assert os.fsync is sync
+        return [delivery.answer()]
+
+    _, grid = malicious(tmp_path, script)
+    start(grid)
+    assert [reply.has_error() for reply in failed] == [True]
+    assert len(grid.rounds[0].survivors) == 5
+    assert not grid.rounds[0].faults
 
 
 @pytest.mark.parametrize("data", [b"", b"SFst\x01", b"SFst\x02" + bytes(80), b"SFst\x01" + bytes(64) + b"\x04session"])
