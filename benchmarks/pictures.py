@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from secagg import picture
-from secagg.training.console import STAGE_NAMES
 
 Bar = tuple[str, Sequence[tuple[float, Patch]], str]
 """A name, its parts with how each is drawn, and what is written behind it."""
@@ -90,10 +89,10 @@ def papers(written: dict[str, Any]) -> Figure:
 def stage_patch(stage: str) -> Patch:
     """Return how a stage is drawn."""
     colour, hatch, _ = picture.STAGES[stage]
-    return Patch(facecolor=colour, hatch=hatch, label=STAGE_NAMES[stage])
+    return Patch(facecolor=colour, hatch=hatch, label=stage)
 
 
-def bars(title: str, drawn: Sequence[Bar], tick: Callable[[float, object], str], columns: int = 5) -> Figure:
+def bars(title: str, drawn: Sequence[Bar], tick: Callable[[float, object], str], columns: int = 3) -> Figure:
     """Draw bars with their names above them, for names are long and phones narrow."""
     with picture.look():
         figure = picture.blank(1.2 + 0.46 * len(drawn))
@@ -123,7 +122,7 @@ def finish_bars(panel: Axes, count: int, tick: Callable[[float, object], str]) -
     panel.set(ylim=(count - 0.6, -0.7), yticks=[], xlim=(0, 1.18 * panel.get_xlim()[1]))
     panel.spines["left"].set_visible(False)
     panel.grid(visible=False, axis="y")
-    panel.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    panel.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
     panel.xaxis.set_major_formatter(tick)
 
 

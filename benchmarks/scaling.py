@@ -24,7 +24,6 @@ import secagg
 from hardware import machine_information
 from secagg import FixedPoint, RoundParams, picture
 from secagg.graph_parameters import recovery_limit, secrecy_limit
-from secagg.training.console import STAGE_NAMES
 
 ENCODING = FixedPoint(clip=1.0, bits=16)
 AXES = {
@@ -149,9 +148,7 @@ def draw_axis(panel: Axes, axis: str, runs: list[dict[str, Any]]) -> None:
         dearest = max(runs[-1][what], key=runs[-1][what].__getitem__)
         whole, stage = [total(run, what) for run in runs], [run[what][dearest] for run in runs]
         handles += panel.plot(places, whole, color=colour, marker=marker, label=f"{side}, in all")
-        handles += panel.plot(
-            places, stage, ":", color=colour, marker=marker, mfc="white", label=f"{side}, {STAGE_NAMES[dearest]}"
-        )
+        handles += panel.plot(places, stage, ":", color=colour, marker=marker, mfc="white", label=f"{side}, {dearest}")
     panel.set(title=f"By {axis}", xlabel=label, yscale="log", xscale="log" if fitted else "linear")
     panel.set_xticks(places, [f"{at:,}" if fitted else picture.percent(at) for at in places])
     panel.minorticks_off()

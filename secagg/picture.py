@@ -124,9 +124,10 @@ def wrapped(text: str, points: float, weight: str = "normal") -> str:
     return text
 
 
-def key_above(axes: Axes, handles: Sequence[Any], columns: int = 5) -> None:
+def key_above(axes: Axes, handles: Sequence[Any], columns: int = 3) -> None:
     """Put the legend between a panel and its title, which must be set already."""
     rows = -(-len(handles) // columns)
+    columns = -(-len(handles) // rows)  # four are two and two
     axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.0, 1.02), ncols=columns, handlelength=1.6)
     axes.set_title(axes.get_title(loc="left"), pad=8.0 + 14.5 * rows)
 

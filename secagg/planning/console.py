@@ -26,8 +26,7 @@ STAGE_NAMES: Mapping[str, str] = {
 }
 """Short names of the stages."""
 
-BOTH = "both"
-"""The name of all models together, where a protocol is the same in all."""
+_BOTH = "both"
 _LINES: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("graph", lambda row: row.graph or "-"),
     ("k, neighbours", lambda row: _number(row.neighbours)),
@@ -78,7 +77,7 @@ def _columns(rows: Sequence[Row]) -> list[tuple[Row, str]]:
         alike = [other for other in rows if dataclasses.replace(other, threat=row.threat) == row]
         if len(alike) == len(threats) > 1:
             if alike[0] is row:
-                shown.append((row, BOTH))
+                shown.append((row, _BOTH))
         else:
             shown.append((row, THREAT_NAMES[row.threat]))
     return shown
@@ -86,7 +85,7 @@ def _columns(rows: Sequence[Row]) -> list[tuple[Row, str]]:
 
 def _name(answer: Row | Refusal, model: str | None = None) -> str:
     model = THREAT_NAMES[answer.threat] if model is None else model
-    return answer.protocol if model == BOTH else f"{answer.protocol} {model}"
+    return answer.protocol if model == _BOTH else f"{answer.protocol} {model}"
 
 
 def _workload(comparison: Comparison, console: Console) -> None:

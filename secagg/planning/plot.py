@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from secagg import picture
 from secagg.planning.comparison import PROTOCOLS, Comparison, cohorts_around, compare
-from secagg.planning.console import BOTH, THREAT_NAMES
+from secagg.planning.console import THREAT_NAMES
 from secagg.planning.rows import Row
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Curve:
     @property
     def label(self) -> str:
         """Its name in the legend."""
-        return f"{self.protocol}, {BOTH + ' models' if len(self.threats) > 1 else THREAT_NAMES[self.threats[0]]}"
+        return f"{self.protocol}, {'both models' if len(self.threats) > 1 else THREAT_NAMES[self.threats[0]]}"
 
 
 def curves(comparison: Comparison, sizes: Sequence[int] | None = None) -> tuple[Curve, ...]:

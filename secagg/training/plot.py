@@ -11,7 +11,6 @@ import numpy as np
 from secagg import picture
 from secagg.he.params import HEParams
 from secagg.params import RoundParams
-from secagg.training.console import STAGE_NAMES
 from secagg.training.report import Outcome
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ def _lanes(axes: Axes, outcome: Outcome) -> None:
         colour, _, marker = picture.STAGES[stage]
         gone = [(r.round, party) for r in outcome.secure for party, at in r.traffic.dropped.items() if at == stage]
         width = min(6.5, 170 / len(outcome.secure))
-        style: dict[str, Any] = {"color": colour, "markersize": width, "label": STAGE_NAMES[stage]}
+        style: dict[str, Any] = {"color": colour, "markersize": width, "label": stage}
         handles += axes.plot(*zip(*gone, strict=True), marker, **style)
     axes.set(ylabel="client", ylim=(clients - 0.4, -0.6))
     picture.whole_numbers(axes.yaxis)
@@ -169,10 +168,10 @@ def _bytes(axes: Axes, outcome: Outcome) -> None:
         bars = axes.barh(places + offset, sizes, 0.38, color=colour, hatch=hatch, edgecolor="white", label=label)
         axes.bar_label(bars, labels=[picture.size(count) for count in sizes], padding=3)
         handles.append(bars)
-    axes.set_yticks(places, [STAGE_NAMES[stage] for stage in stages])
+    axes.set_yticks(places, stages)
     axes.invert_yaxis()
     axes.margins(x=0.18)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(picture.size)
     axes.grid(visible=False, axis="y")
     picture.key_above(axes, handles)
@@ -197,7 +196,7 @@ def _stack(
         look: dict[str, Any] = {"facecolor": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
         tall = np.add.reduceat(height * counted, starts) / over
         axes.bar(starts + (widths + 1) / 2, tall, 0.8 * widths, bottom=floor, **look)
-        handles.append(Patch(**look, label=STAGE_NAMES[stage]))
+        handles.append(Patch(**look, label=stage))
         floor += tall
     axes.grid(visible=False, axis="x")
     return handles

@@ -110,7 +110,7 @@ def test_the_shares_are_those_that_dropped_out_at_each_stage():
     axes = figure.axes[titles(figure).index(SHARES)]
     tops = [[patch.get_height() for patch in bars] for bars in axes.containers]
     assert np.allclose(tops, [[0.12] * 3, [0.08] * 3])
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["share", "unmask"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["share_keys", "unmask"]
     [planned] = axes.get_lines()
     assert list(planned.get_ydata()) == [0.2, 0.2]
 
@@ -133,12 +133,12 @@ def test_a_lane_has_a_mark_for_each_drop_out_and_a_legend_for_the_stages_that_oc
     figure = plot.draw(outcome(rounds=2, gone=gone))
     axes = figure.axes[titles(figure).index(LANES)]
     marks = {line.get_label(): sorted(map(tuple, line.get_xydata())) for line in axes.get_lines()}
-    assert marks == {"advertise": [(1, 2), (2, 2)], "unmask": [(1, 7), (1, 9), (2, 7), (2, 9)]}
+    assert marks == {"advertise_keys": [(1, 2), (2, 2)], "unmask": [(1, 7), (1, 9), (2, 7), (2, 9)]}
     assert len({line.get_marker() for line in axes.get_lines()}) == 2
 
 
 def test_stages_that_send_nothing_have_no_row():
-    for asked, rows in (({}, ["encrypt"]), ({"key_holder": "clients"}, ["encrypt", "release"])):
+    for asked, rows in (({}, ["encrypted_input"]), ({"key_holder": "clients"}, ["encrypted_input", "release"])):
         figure = plot.draw(outcome(protocol="bfv", **asked))
         axes = figure.axes[titles(figure).index(BYTES)]
         assert [label.get_text() for label in axes.get_yticklabels()] == rows
