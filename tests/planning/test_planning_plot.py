@@ -26,7 +26,8 @@ def fewer_points(monkeypatch):
 
 
 def compared(*, timed: bool = True, threats=BOTH, **overrides) -> planning.Comparison:
-    asked = {"clients": 100, "dimension": 1000, "encoding": secagg.FixedPoint(clip=1.0, bits=16)} | overrides
+    asked = {"clients": 100, "dimension": 1000, "encoding": secagg.FixedPoint(clip=1.0, bits=16)}
+    asked |= {"dropout": 0.1, "corrupt": 0.05} | overrides
     return planning.compare(planning.Workload(**asked), threats=threats, machine=machine() if timed else None)
 
 
