@@ -5,7 +5,7 @@ STAMPS := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # What `make bench` runs; QUICK=1 keeps each to seconds
-BENCHMARKS := kernels shamir client server server_sum server_memory scaling papers plan threat_models he systems
+BENCHMARKS := kernels shamir client server server_sum server_memory scaling papers plan threat_models he event_loop systems
 QUICK_kernels := --rounds 3
 QUICK_client := --clients 60 --dimension 10000 --repeats 3
 QUICK_server := --clients 20 60 --dimension 10000
@@ -16,6 +16,7 @@ QUICK_papers := --quick
 QUICK_plan := --repeats 1
 QUICK_threat_models := --clients 20 --dimension 10000
 QUICK_he := --clients 10 --dimension 20000 --uploads 50 --repeats 3
+QUICK_event_loop := --clients 10 --dimension 10000
 QUICK_systems := --preset quick --repeats 1 --installed-only
 
 # Flower pins much of what it needs, so it has an environment of its own

@@ -71,6 +71,8 @@ def ccs17(console: Console, *, quick: bool, threads: int) -> list[dict[str, Any]
             rows.append(
                 {
                     "protocol": protocol,
+                    "clients": clients,
+                    "dimension": dimension,
                     "dropped": dropped,
                     "k": params.neighbours,
                     "t": params.threshold,

@@ -9,70 +9,121 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-import numpy as np
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from secagg import picture
+
+Bar = tuple[str, Sequence[tuple[float, Patch]], str]
+"""A name, its parts with how each is drawn, and what is written behind it."""
 
 
-def kernels(panel: Axes, written: dict[str, Any]) -> None:
+def kernels(written: dict[str, Any]) -> Figure:
     """Draw rates in GB/s, the key streams and sums of masks alone."""
-    rates = {
-        name: rate
-        for name, rate in written["rates"].items()
-        if "key stream" in name or "masks" in name or "AES" in name
+    kinds = {
+        "masks": Patch(facecolor=picture.BLUE, label="masks added to a vector"),
+        "key stream": Patch(facecolor=picture.ORANGE, hatch="////", label="a key stream alone"),
+        "AES": Patch(facecolor="#AAAAAA", hatch="....", label="AES in registers"),
     }
-    names = sorted(rates, key=rates.__getitem__)
-    colours = ["tab:blue" if "masks" in name else "tab:grey" if "registers" in name else "tab:orange" for name in names]
-    panel.barh(names, [rates[name] for name in names], color=colours)
-    panel.set(xlabel="GB/s of key stream", title="masks added to a vector, beside key streams alone")
+    found = [(name, rate, kind) for name, rate in written["rates"].items() for kind in kinds if kind in name]
+    rates: list[Bar] = [
+        (name, [(rate, kinds[kind])], f"{rate:.3g} GB/s")
+        for name, rate, kind in sorted(found, key=lambda one: one[1], reverse=True)
+    ]
+    return bars("How fast masks are added", rates, lambda rate, _: f"{rate:g} GB/s", columns=2)
 
 
-def server_sum(panel: Axes, written: dict[str, Any]) -> None:
+def server_sum(written: dict[str, Any]) -> Figure:
     """Draw the server's seconds by stage beside NumPy's sum."""
-    runs = written["runs"]
-    places = np.arange(len(runs))
-    bottom = np.zeros(len(runs))
-    for stage in runs[0]["stages"]:
-        heights = np.array([sum(run["stages"][stage].values()) for run in runs])
-        panel.bar(places, heights, 0.4, bottom=bottom, label=f"server, {stage}")
-        bottom += heights
-    panel.bar(places + 0.42, [run["numpy_seconds"] for run in runs], 0.4, color="tab:grey", label="NumPy's float32 sum")
-    shapes = [f"n={run['clients']}, d={run['dimension']:,}\n{run['dropout']:.0%} dropped" for run in runs]
-    panel.set_xticks(places + 0.2, shapes)
-    panel.set(ylabel="wall seconds, 2 threads", title="the server's whole round beside the sum in the clear")
-    panel.legend()
+    clear, drawn = Patch(facecolor="#AAAAAA", label="NumPy's float32 sum"), []
+    for run in written["runs"]:
+        shape = f"{run['clients']:,} clients, {run['dimension']:,} values, {run['dropout']:.0%} dropped"
+        parts = [(sum(calls.values()), stage_patch(stage)) for stage, calls in run["stages"].items()]
+        drawn.append((f"{shape}: the server", parts, picture.duration(sum(seconds for seconds, _ in parts))))
+        drawn.append(("NumPy, in the clear", [(run["numpy_seconds"], clear)], picture.duration(run["numpy_seconds"])))
+    return bars("The server's whole round beside a sum, 2 threads", drawn, picture.duration, columns=3)
 
 
-def papers(panel: Axes, written: dict[str, Any]) -> None:
-    """Draw CCS'17's table: the server's seconds against drop-outs."""
-    rows = written["ccs17"]
-    for protocol in dict.fromkeys(row["protocol"] for row in rows):
-        own = [row for row in rows if row["protocol"] == protocol]
-        panel.plot([row["dropped"] for row in own], [sum(row["stages"].values()) for row in own], "o-", label=protocol)
-    known = written["ccs17_paper_seconds"]
-    panel.plot(
-        [float(dropped) for dropped in known],
-        list(known.values()),
-        "s--",
-        color="tab:grey",
-        label="CCS'17, as published",
-    )
-    panel.set(xlabel="part that dropped", ylabel="server's wall seconds", yscale="log", title="n = 1000, d = 100,000")
-    panel.legend()
-
-
-def threat_models(panel: Axes, written: dict[str, Any]) -> None:
+def threat_models(written: dict[str, Any]) -> Figure:
     """Draw a client's milliseconds in both models."""
-    runs = written["runs"]
-    names = [f"n={run['clients']}\n{run['threat']}" for run in runs]
-    panel.bar(names, [1e3 * run["client_seconds"] for run in runs], color="tab:blue")
-    panel.set(ylabel="a client's ms in all", title="the price of the malicious-server model")
+    models = {
+        "semi-honest": Patch(facecolor=picture.BLUE, label="semi-honest"),
+        "malicious-server": Patch(facecolor=picture.ORANGE, hatch="////", label="malicious-server"),
+    }
+    drawn: list[Bar] = [
+        (
+            f"{run['clients']:,} clients, {run['threat']}",
+            [(run["client_seconds"], models[run["threat"]])],
+            picture.duration(run["client_seconds"]),
+        )
+        for run in written["runs"]
+    ]
+    return bars("A client's CPU time in both threat models", drawn, picture.duration)
+
+
+def papers(written: dict[str, Any]) -> Figure:
+    """Draw CCS'17's table: the server's seconds against drop-outs."""
+    rows, known, handles = written["ccs17"], written["ccs17_paper_seconds"], []
+    with picture.look():
+        figure = picture.blank(4.4)
+        panel = figure.add_subplot()
+        panel.set_title(f"The server's time, {rows[0]['clients']:,} clients, {rows[0]['dimension']:,} values")
+        for protocol, colour, marker in (("secagg", picture.BLUE, "o"), ("secagg+", picture.VERMILLION, "s")):
+            own = [(row["dropped"], sum(row["stages"].values())) for row in rows if row["protocol"] == protocol]
+            handles += panel.plot(*zip(*own, strict=True), color=colour, marker=marker, label=protocol)
+        label = "CCS'17 as published: 1,000 clients, 100,000 values"
+        paper = [float(dropped) for dropped in known], list(known.values())
+        handles += panel.plot(*paper, "--", color="#666666", marker="^", label=label)
+        panel.set(xlabel="clients that dropped out before their upload", yscale="log")
+        panel.set_xticks(paper[0], [picture.percent(dropped) for dropped in paper[0]])
+        picture.log_ticks(panel.yaxis, picture.duration)
+        picture.key_above(panel, handles, columns=1)
+    return figure
+
+
+def stage_patch(stage: str) -> Patch:
+    """Return how a stage is drawn."""
+    colour, hatch, _ = picture.STAGES[stage]
+    return Patch(facecolor=colour, hatch=hatch, label=stage)
+
+
+def bars(title: str, drawn: Sequence[Bar], tick: Callable[[float, object], str], columns: int = 3) -> Figure:
+    """Draw bars with their names above them, for names are long and phones narrow."""
+    with picture.look():
+        figure = picture.blank(1.2 + 0.46 * len(drawn))
+        panel = figure.add_subplot()
+        panel.set_title(title)
+        keys = {}
+        for place, (name, parts, text) in enumerate(drawn):
+            panel.text(0, place - 0.36, name, transform=panel.get_yaxis_transform(), va="center")
+            left = 0.0
+            for value, patch in parts:
+                style = {"color": patch.get_facecolor(), "hatch": patch.get_hatch(), "edgecolor": "white"}
+                panel.barh(place, value, 0.34, left=left, linewidth=0, **style)
+                left += value
+                keys[patch.get_label()] = patch
+            panel.annotate(text, (left, place), xytext=(4, 0), textcoords="offset points", va="center")
+        finish_bars(panel, len(drawn), tick)
+        for patch in keys.values():
+            patch.set(edgecolor="white", linewidth=0)
+        picture.key_above(panel, list(keys.values()), columns)
+    return figure
+
+
+def finish_bars(panel: Axes, count: int, tick: Callable[[float, object], str]) -> None:
+    """Leave room for what is written behind bars, and label the axis."""
+    from matplotlib.ticker import MaxNLocator
+
+    panel.set(ylim=(count - 0.6, -0.7), yticks=[], xlim=(0, 1.18 * panel.get_xlim()[1]))
+    panel.spines["left"].set_visible(False)
+    panel.grid(visible=False, axis="y")
+    panel.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
+    panel.xaxis.set_major_formatter(tick)
 
 
 PICTURES = {"kernels": kernels, "server_sum": server_sum, "papers": papers, "threat_models": threat_models}
@@ -88,10 +139,7 @@ def main() -> None:
         if not source.exists():
             print(f"{source} is not there: make bench-{name} writes it")
             continue
-        figure, panel = plt.subplots(figsize=(9, 5), layout="constrained")
-        draw(panel, json.loads(source.read_text()))
-        figure.savefig(arguments.out / f"{name}.png", dpi=110)
-        plt.close(figure)
+        picture.write(draw(json.loads(source.read_text())), arguments.out / f"{name}.png")
         print(f"drew {arguments.out / name}.png")
 
 

@@ -14,18 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 import secagg
 from hardware import machine_information
-from secagg import FixedPoint, RoundParams
+from secagg import FixedPoint, RoundParams, picture
 from secagg.graph_parameters import recovery_limit, secrecy_limit
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
 
 ENCODING = FixedPoint(clip=1.0, bits=16)
 AXES = {
@@ -129,21 +127,33 @@ def show(console: Console, axis: str, runs: list[dict[str, Any]]) -> dict[str, f
     return slopes
 
 
-def draw(path: Path, series: dict[str, list[dict[str, Any]]]) -> None:
-    """Draw a panel for each axis: a client's and the server's seconds, in all and in its dearest stages."""
-    figure, panels = plt.subplots(2, 2, figsize=(12, 9), layout="constrained")
-    for panel, (axis, runs) in zip(panels.flat, series.items(), strict=True):
-        title, fitted = AXES[axis]
-        places = [run["at"] for run in runs]
-        for what, colour in (("client_seconds", "tab:blue"), ("server_seconds", "tab:red")):
-            panel.plot(places, [total(run, what) for run in runs], "o-", color=colour, label=what.replace("_", "'s "))
-            for stage, style in zip(runs[0][what], ("-", "--", "-.", ":", (0, (1, 4))), strict=False):
-                values = [run[what][stage] for run in runs]
-                panel.plot(places, values, linestyle=style, color=colour, alpha=0.4, linewidth=1, label=f"  {stage}")
-        panel.set(xlabel=title, ylabel="seconds", yscale="log", xscale="log" if fitted else "linear")
-        panel.grid(alpha=0.3)
-    panels.flat[0].legend(fontsize=7)
-    figure.savefig(path, dpi=110)
+def draw(series: dict[str, list[dict[str, Any]]], threat: str) -> Figure:
+    """Draw a panel for each axis: a client's and the server's seconds, in all and in the stage that takes most."""
+    with picture.look():
+        figure = picture.blank(0.4 + 3.3 * len(series))
+        figure.suptitle(f"How a round's time grows, {threat}", x=0.02, ha="left", fontsize=12, fontweight="bold")
+        for place, (axis, runs) in enumerate(series.items()):
+            draw_axis(figure.add_subplot(len(series), 1, place + 1), axis, runs)
+    return figure
+
+
+def draw_axis(panel: Axes, axis: str, runs: list[dict[str, Any]]) -> None:
+    """Draw one panel."""
+    (label, fitted), places, handles = AXES[axis], [run["at"] for run in runs], []
+    sides = (
+        ("a client", "client_seconds", picture.BLUE, "o"),
+        ("the server", "server_seconds", picture.VERMILLION, "s"),
+    )
+    for side, what, colour, marker in sides:
+        dearest = max(runs[-1][what], key=runs[-1][what].__getitem__)
+        whole, stage = [total(run, what) for run in runs], [run[what][dearest] for run in runs]
+        handles += panel.plot(places, whole, color=colour, marker=marker, label=f"{side}, in all")
+        handles += panel.plot(places, stage, ":", color=colour, marker=marker, mfc="white", label=f"{side}, {dearest}")
+    panel.set(title=f"By {axis}", xlabel=label, yscale="log", xscale="log" if fitted else "linear")
+    panel.set_xticks(places, [f"{at:,}" if fitted else picture.percent(at) for at in places])
+    panel.minorticks_off()
+    picture.log_ticks(panel.yaxis, picture.duration)
+    picture.key_above(panel, handles, columns=2)
 
 
 def main() -> None:
@@ -164,7 +174,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     written = {"machine": machine_information(), "threat": arguments.threat, "series": series, "exponents": slopes}
     (arguments.out / "scaling.json").write_text(json.dumps(written, indent=1) + "\n")
-    draw(arguments.out / "scaling.png", series)
+    picture.write(draw(series, arguments.threat), arguments.out / "scaling.png")
     console.print(f"wrote {arguments.out / 'scaling.json'} and scaling.png")
 
 

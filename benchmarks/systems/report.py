@@ -80,47 +80,57 @@ def write_markdown(path: Path, comparisons: Mapping[str, Row], machine: Mapping[
 
 def draw(folder: Path, comparisons: Mapping[str, Row]) -> Path:
     """Draw each preset's client and server seconds on logarithmic axes; return the picture's path."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from secagg import picture
 
     folder.mkdir(parents=True, exist_ok=True)
-    figure, axes = plt.subplots(
-        len(comparisons), 2, figsize=(11, 0.8 + 2.6 * len(comparisons)), squeeze=False, layout="constrained"
+    picture.write(figure_of(comparisons), folder / "systems.png")
+    return folder / "systems.png"
+
+
+def figure_of(comparisons: Mapping[str, Row]) -> Any:
+    """Return that picture: a panel for each preset."""
+    from secagg import picture
+
+    lines = [sum(3 if row["status"] == MEASURED else 1 for row in one["rows"]) for one in comparisons.values()]
+    heights = [1.0 + 0.19 * count for count in lines]
+    with picture.look():
+        figure = picture.blank(0.1 + sum(heights))
+        grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
+        for place, (preset, comparison) in enumerate(comparisons.items()):
+            axes = figure.add_subplot(grid[place, 0])
+            axes.set_title(f"{preset}: CPU time")
+            _draw_systems(axes, comparison["rows"])
+    return figure
+
+
+def _draw_systems(axes: Any, rows: list[Row]) -> None:
+    """Draw a name for each system, and below it a line for a client and one for the server."""
+    from secagg import picture
+
+    sides = (
+        ("a client", "client_cpu_seconds", picture.BLUE, "o"),
+        ("the server", "server_cpu_seconds", picture.VERMILLION, "s"),
     )
-    for pair, (preset, comparison) in zip(axes, comparisons.items(), strict=True):
-        for axis, figure_name, side in zip(
-            pair, ("client_cpu_seconds", "server_cpu_seconds"), ("a client", "the server"), strict=True
-        ):
-            _draw_bars(axis, comparison["rows"], figure_name)
-            axis.set_title(f"{preset}: CPU of {side}", loc="left", fontsize=9)
-        pair[1].set_yticklabels([])
-    path = folder / "systems.png"
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-    return path
-
-
-def _draw_bars(axis: Any, rows: list[Row], figure: str) -> None:
-    rows = rows[::-1]
-    seconds = [row.get(figure) for row in rows]
-    known = [value for value in seconds if value]
-    left = min(known, default=1e-3) / 3
-    for position, (row, value) in enumerate(zip(rows, seconds, strict=True)):
-        if row["status"] == MEASURED:
-            colour = "#0b6e4f" if row["system"].startswith(OURS) else "#9aa5b1"
-            axis.barh(position, max(value, left) - left, left=left, color=colour)
-            axis.text(max(value, left) * 1.1, position, _seconds(value), va="center", fontsize=8)
-        else:
-            axis.text(left * 1.1, position, row["status"], va="center", fontsize=8, style="italic", color="#666666")
-    axis.set_xscale("log")
-    axis.set_xlim(left, max(known, default=1.0) * 8)
-    axis.set_ylim(-0.6, len(rows) - 0.4)
-    axis.set_yticks(range(len(rows)), [row["title"] for row in rows], fontsize=8)
-    axis.tick_params(axis="x", labelsize=8)
-    axis.set_xlabel("CPU seconds", fontsize=8)
-    axis.spines[["top", "right"]].set_visible(False)
+    left = min((value for row in rows for _, name, *_ in sides if (value := row.get(name))), default=1e-3) / 2
+    line, handles = 0, {}
+    for row in rows:
+        missing = "" if row["status"] == MEASURED else f": {row['status']}"
+        weight = "bold" if row["system"].startswith(OURS) else "normal"
+        axes.text(0, line, f"{row['title']}{missing}", transform=axes.get_yaxis_transform(), va="center", weight=weight)
+        line += 1
+        for side, name, colour, marker in () if missing else sides:
+            value = max(row[name], left)
+            axes.hlines(line, left, value, color=colour, linewidth=2)
+            [handles[side]] = axes.plot(value, line, marker, color=colour, label=side)
+            axes.annotate(
+                picture.duration(row[name]), (value, line), xytext=(7, 0), textcoords="offset points", va="center"
+            )
+            line += 1
+    axes.set(xscale="log", xlim=(left, None), ylim=(line - 0.3, -0.7), yticks=[])
+    axes.spines["left"].set_visible(False)
+    axes.grid(visible=False, axis="y")
+    picture.log_ticks(axes.xaxis, picture.duration, most=7)
+    picture.key_above(axes, list(handles.values()))
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -152,10 +162,6 @@ def _figure(value: float | None) -> str:
     if value >= 100:
         return f"{value:.0f}"
     return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.3g} s" if value >= 1 else f"{1e3 * value:.3g} ms"
 
 
 def _machine(machine: Mapping[str, Any]) -> str:

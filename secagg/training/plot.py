@@ -1,34 +1,27 @@
-"""A training in one picture: accuracy and loss, secure against plain, drop-outs, and bytes and seconds by stage."""
+"""A training in one picture: accuracy and loss, secure against plain, drop-outs, and seconds and bytes by stage."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from secagg import picture
 from secagg.he.params import HEParams
-from secagg.picture import INK, STYLE, check_suffix
-from secagg.training.console import STAGE_NAMES
+from secagg.params import RoundParams
 from secagg.training.report import Outcome
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-# Okabe-Ito: told apart by readers who do not see all colours
-_STAGE_COLOURS = {
-    "advertise_keys": "#56B4E9",
-    "share_keys": "#0072B2",
-    "masked_input": "#E69F00",
-    "check_consistency": "#009E73",
-    "unmask": "#CC79A7",
-    "encrypted_input": "#E69F00",
-    "release": "#CC79A7",
-}
-_SECURE, _PLAIN = "#0072B2", "#D55E00"
+_LANES, _LANE_ROUNDS, _BARS = 20, 30, 40
+"""The most clients and rounds for which each drop-out can be seen by itself at a phone's size; the most bars."""
+_LONGEST_NAME = 80
+_LEAST_SPAN = 0.02  # of an axis of accuracies or losses
 
 
 def save(outcome: Outcome, path: Path) -> None:
@@ -41,114 +34,202 @@ def save(outcome: Outcome, path: Path) -> None:
         ModuleNotFoundError: matplotlib is not installed.
         OSError: the file cannot be written.
     """
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    check_suffix(path)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(11, 9.5), layout="constrained")
-        _draw(figure, outcome)
-        figure.savefig(path, dpi=150)
+    picture.check_suffix(path)
+    picture.write(draw(outcome), path)
 
 
-def _draw(figure: Figure, outcome: Outcome) -> None:
-    params, schema = outcome.plan.training, outcome.federation.schema
+def draw(outcome: Outcome) -> Figure:
+    """Return the picture: panels one below the other, those left out that would be empty."""
+    traffic = [record.traffic for record in outcome.secure]
+    panels: list[tuple[float, Callable[[Axes, Outcome], None]]] = [(2.2, _accuracy), (2.2, _loss)]
+    if any(one.dropped for one in traffic):
+        few = outcome.plan.training.clients <= _LANES and len(traffic) <= _LANE_ROUNDS
+        panels.append((1.1 + 0.16 * outcome.plan.training.clients, _lanes) if few else (2.6, _dropout_shares))
+    if any(one.seconds for one in traffic):
+        panels.append((2.6, _seconds))
+    if stages := _stages_sent(outcome):
+        panels.append((1.1 + 0.5 * len(stages), _bytes))
+    title = _title(outcome)
+    with picture.look():
+        figure = picture.blank(0.3 + 0.22 * (title.count("\n") + 1) + sum(height for height, _ in panels))
+        figure.suptitle(title, x=0.02, ha="left", fontsize=12, fontweight="bold")
+        grid = figure.add_gridspec(len(panels), 1, height_ratios=[height for height, _ in panels])
+        for place, (_, panel) in enumerate(panels):
+            panel(figure.add_subplot(grid[place, 0]), outcome)
+    return figure
+
+
+def _title(outcome: Outcome) -> str:
+    params, name, rounds = outcome.plan.training, outcome.federation.schema.name, len(outcome.secure)
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[: _LONGEST_NAME - 3]}..."
+    failed = sum(record.traffic.failure is not None for record in outcome.secure)
+    happened = [f"{name}: {params.clients} clients, {rounds} round{'s' if rounds != 1 else ''}"]
+    if failed:
+        happened.append(f"{failed} without a sum")
+    if not any(record.traffic.dropped for record in outcome.secure):
+        happened.append("no drop-outs")
+    return "\n".join(picture.wrapped(line, 12, "bold") for line in (", ".join(happened), _how(params)))
+
+
+def _how(params: RoundParams | HEParams) -> str:
     if isinstance(params, HEParams):
-        how = f"key held by the {params.key_holder}, {params.chain.degree}/{params.chain.total_bits} bits"
-    else:
-        how = f"{params.threat}, {params.graph} graph, k = {params.neighbours}, t = {params.threshold}"
-    figure.suptitle(
-        f"{schema.name}: {params.clients} clients, {len(outcome.secure)} rounds, {params.protocol} ({how})",
-        fontsize=13,
-        fontweight="bold",
-        color=INK,
-    )
-    grid = figure.add_gridspec(3, 2, height_ratios=(1.0, 1.15, 0.9))
-    _curves(figure.add_subplot(grid[0, 0]), outcome, "accuracy", "Accuracy on held-out records")
-    _curves(figure.add_subplot(grid[0, 1]), outcome, "loss", "Loss on held-out records")
-    _dropouts(figure.add_subplot(grid[1, :]), outcome)
-    _bytes(figure.add_subplot(grid[2, 0]), outcome)
-    _seconds(figure.add_subplot(grid[2, 1]), outcome)
+        chain = params.chain
+        return f"{params.protocol}, key held by the {params.key_holder}, degree {chain.degree}, {chain.total_bits} bits"
+    graph = "sparse" if params.graph == "harary" else params.graph
+    return f"{params.protocol}, {params.threat}, {graph} graph, k = {params.neighbours}, t = {params.threshold}"
 
 
-def _curves(axes: Axes, outcome: Outcome, field: str, title: str) -> None:
+def _accuracy(axes: Axes, outcome: Outcome) -> None:
+    axes.set_title("Accuracy on held-out records")
+    _secure_and_plain(axes, outcome, "accuracy")
+    axes.yaxis.set_major_formatter(picture.percent)
+
+
+def _loss(axes: Axes, outcome: Outcome) -> None:
+    axes.set_title("Loss on held-out records, in nats")
+    _secure_and_plain(axes, outcome, "loss")
+    axes.yaxis.set_major_formatter("{x:.3g}")
+
+
+def _secure_and_plain(axes: Axes, outcome: Outcome, field: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     rounds = [record.round for record in outcome.secure]
-    factor = 100 if field == "accuracy" else 1
-    plain = [factor * getattr(record, field) for record in outcome.plain]
-    secure = [factor * getattr(record, field) for record in outcome.secure]
-    axes.plot(rounds, plain, color=_PLAIN, linewidth=5, alpha=0.35, label="in the clear", solid_capstyle="round")
-    axes.plot(rounds, secure, color=_SECURE, linewidth=1.4, marker="o", markersize=3, label="secure")
-    axes.set(title=title, xlabel="round", ylabel="%" if field == "accuracy" else "nats")
-    _whole_rounds(axes, outcome)
-    axes.legend(loc="lower right" if field == "accuracy" else "upper right")
+    plain = [getattr(record, field) for record in outcome.plain]
+    secure = [getattr(record, field) for record in outcome.secure]
+    wide: dict[str, Any] = {"color": picture.ORANGE, "linewidth": 6, "alpha": 0.5, "marker": "o", "markersize": 8}
+    handles = [
+        *axes.plot(rounds, secure, color=picture.BLUE, linewidth=1.4, marker="o", markersize=3, label="secure"),
+        *axes.plot(rounds, plain, **wide, markeredgewidth=0, label="in the clear", zorder=1.5),
+    ]
+    low, high = axes.get_ylim()
+    spare = max(0.0, _LEAST_SPAN - (high - low)) / 2  # so that equal values lie on one line, not on rounding's
+    axes.set_ylim(low - spare, high + spare)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
+    picture.key_above(axes, handles)
+    _rounds_below(axes, outcome)
 
 
-def _dropouts(axes: Axes, outcome: Outcome) -> None:
-    from matplotlib.colors import ListedColormap
-    from matplotlib.patches import Patch
-
-    clients, rounds = outcome.plan.training.clients, len(outcome.secure)
-    cells = np.full((clients, rounds), np.nan)
-    for column, record in enumerate(outcome.secure):
-        for party, stage in record.traffic.dropped.items():
-            cells[party, column] = outcome.stages.index(stage)
-        if record.traffic.failure is not None:
-            axes.axvspan(record.round - 0.5, record.round + 0.5, color=_PLAIN, alpha=0.15, linewidth=0)
-    edges = np.arange(rounds + 1) + 0.5, np.arange(clients + 1) - 0.5
-    gap = 1.5 if clients <= 40 else 0.0
-    colours = ListedColormap([_STAGE_COLOURS[stage] for stage in outcome.stages])
-    last = len(outcome.stages) - 0.5
-    axes.pcolormesh(*edges, cells, cmap=colours, vmin=-0.5, vmax=last, edgecolors="white", linewidth=gap)
-    failed = any(record.traffic.failure is not None for record in outcome.secure)
-    title = "Who dropped out before which message" + (" (shaded: no sum)" if failed else "")
-    axes.set(title=title, xlabel="round", ylabel="client", ylim=(clients - 0.5, -0.5))
-    axes.grid(visible=False)
-    _whole_numbers(axes.yaxis)
-    _whole_rounds(axes, outcome)
-    _legend_above(axes, [Patch(color=_STAGE_COLOURS[one], label=STAGE_NAMES[one]) for one in outcome.stages])
+def _lanes(axes: Axes, outcome: Outcome) -> None:
+    """A lane for each client, a mark where it dropped out."""
+    axes.set_title("Drop-outs, by the first message that was not sent")
+    clients = outcome.plan.training.clients
+    handles = []
+    for stage in _stages_dropped(outcome):
+        colour, _, marker = picture.STAGES[stage]
+        gone = [(r.round, party) for r in outcome.secure for party, at in r.traffic.dropped.items() if at == stage]
+        width = min(6.5, 170 / len(outcome.secure))
+        style: dict[str, Any] = {"color": colour, "markersize": width, "label": stage}
+        handles += axes.plot(*zip(*gone, strict=True), marker, **style)
+    axes.set(ylabel="client", ylim=(clients - 0.4, -0.6))
+    picture.whole_numbers(axes.yaxis)
+    picture.key_above(axes, handles)
+    _rounds_below(axes, outcome)
 
 
-def _bytes(axes: Axes, outcome: Outcome) -> None:
-    stages = outcome.stages
-    places = np.arange(len(stages))
-    for offset, field, colour, label in ((-0.2, "bytes_up", _SECURE, "up"), (0.2, "bytes_down", "#9CC7E4", "down")):
-        sizes = [max((getattr(r.traffic, field).get(s, 0) for r in outcome.secure), default=0) for s in stages]
-        bars = axes.barh(places + offset, sizes, height=0.38, color=colour, label=label)
-        axes.bar_label(bars, labels=[f"{size:,}" for size in sizes], padding=3, fontsize=8, color=INK)
-    axes.set(title="Bytes of one client, by stage", xlabel="bytes (the most in any round)")
-    axes.set_yticks(places, [STAGE_NAMES[stage] for stage in stages])
-    axes.invert_yaxis()
-    axes.margins(x=0.16)
-    axes.grid(visible=False, axis="y")
-    _legend_above(axes)
+def _dropout_shares(axes: Axes, outcome: Outcome) -> None:
+    """A stack a round: which share of the cohort dropped out at each stage, against the share that was planned for."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title("Share of the clients that dropped out, by message")
+    params, stages = outcome.plan.training, _stages_dropped(outcome)
+    shares = [[list(r.traffic.dropped.values()).count(stage) for r in outcome.secure] for stage in stages]
+    handles = _stack(axes, outcome, stages, np.array(shares) / params.clients, np.ones(len(outcome.secure)))
+    planned = params.dropout_count / params.clients
+    axes.axhline(planned, color=picture.INK, linewidth=1.2, linestyle="--", zorder=3)
+    axes.set_ylim(0, 1.05 * max(1.05 * planned, axes.get_ylim()[1] / 1.05))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(picture.percent)
+    picture.key_above(axes, handles)
+    _rounds_below(axes, outcome, "dashed: planned for", _bars_note(outcome))
 
 
 def _seconds(axes: Axes, outcome: Outcome) -> None:
-    rounds = np.array([record.round for record in outcome.secure])
-    floor = np.zeros(len(rounds))
-    for stage in outcome.stages:
-        height = 1000 * np.array([record.traffic.seconds.get(stage, 0.0) for record in outcome.secure])
-        axes.bar(rounds, height, bottom=floor, color=_STAGE_COLOURS[stage], label=STAGE_NAMES[stage], width=0.8)
-        floor += height
-    axes.set(title="Time", xlabel="round", ylabel="ms, all clients in one process")
-    axes.grid(visible=False, axis="x")
-    axes.margins(y=0.05)
-    _whole_rounds(axes, outcome)
-    _legend_above(axes)
+    axes.set_title("Time of all clients and the server in one process")
+    seconds = {stage: [record.traffic.seconds.get(stage, 0.0) for record in outcome.secure] for stage in outcome.stages}
+    stages = [stage for stage in outcome.stages if any(seconds[stage])]
+    timed = np.array([float(bool(record.traffic.seconds)) for record in outcome.secure])
+    handles = _stack(axes, outcome, stages, np.array([seconds[stage] for stage in stages]), timed)
+    axes.yaxis.set_major_formatter(picture.duration)
+    picture.key_above(axes, handles)
+    _rounds_below(axes, outcome, _bars_note(outcome))
 
 
-def _legend_above(axes: Axes, handles: list[Patch] | None = None) -> None:
-    place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.0, 0.985), "borderaxespad": 0.0}
-    compact: dict[str, Any] = {"ncols": 5, "handlelength": 1.0, "columnspacing": 1.0}
-    axes.legend(**({"handles": handles} if handles else {}), **place, **compact, handletextpad=0.4)
-
-
-def _whole_rounds(axes: Axes, outcome: Outcome) -> None:
-    _whole_numbers(axes.xaxis)
-    axes.set_xlim(0.4, len(outcome.secure) + 0.6)
-
-
-def _whole_numbers(axis: Axis) -> None:
+def _bytes(axes: Axes, outcome: Outcome) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axis.set_major_locator(MaxNLocator(nbins=10, steps=[1, 2, 5, 10], integer=True))
+    axes.set_title("Bytes of one client, the most in any round")
+    stages = _stages_sent(outcome)
+    places, handles = np.arange(len(stages)), []
+    for offset, field, colour, hatch in ((-0.2, "bytes_up", picture.BLUE, ""), (0.2, "bytes_down", picture.SKY, "///")):
+        sizes = [_most(outcome, field, stage) for stage in stages]
+        label = field.removeprefix("bytes_")
+        bars = axes.barh(places + offset, sizes, 0.38, color=colour, hatch=hatch, edgecolor="white", label=label)
+        axes.bar_label(bars, labels=[picture.size(count) for count in sizes], padding=3)
+        handles.append(bars)
+    axes.set_yticks(places, stages)
+    axes.invert_yaxis()
+    axes.margins(x=0.18)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_formatter(picture.size)
+    axes.grid(visible=False, axis="y")
+    picture.key_above(axes, handles)
+
+
+def _stack(
+    axes: Axes, outcome: Outcome, stages: Sequence[str], heights: np.ndarray, counted: np.ndarray
+) -> list[Patch]:
+    """Draw a bar for each round, the stages one upon the other; return what a legend shows, in the same order.
+
+    Where rounds are too many for bars, a bar is the mean over a few rounds, of those that are ``counted`` (1, not 0).
+    """
+    from matplotlib.patches import Patch
+
+    rounds, each = len(outcome.secure), _rounds_a_bar(outcome)
+    starts = np.arange(0, rounds, each)
+    widths = np.minimum(starts + each, rounds) - starts
+    floor, over = np.zeros(len(starts)), np.maximum(np.add.reduceat(counted, starts), 1)
+    handles = []
+    for stage, height in zip(stages, heights, strict=True):
+        colour, hatch, _ = picture.STAGES[stage]
+        look: dict[str, Any] = {"facecolor": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
+        tall = np.add.reduceat(height * counted, starts) / over
+        axes.bar(starts + (widths + 1) / 2, tall, 0.8 * widths, bottom=floor, **look)
+        handles.append(Patch(**look, label=stage))
+        floor += tall
+    axes.grid(visible=False, axis="x")
+    return handles
+
+
+def _rounds_a_bar(outcome: Outcome) -> int:
+    return -(-len(outcome.secure) // _BARS)
+
+
+def _bars_note(outcome: Outcome) -> str:
+    each = _rounds_a_bar(outcome)
+    return f"a bar: mean of {each}" if each > 1 else ""
+
+
+def _rounds_below(axes: Axes, outcome: Outcome, *notes: str) -> None:
+    """Finish an axis of rounds; those without a sum are grey in all panels."""
+    failed = [record.round for record in outcome.secure if record.traffic.failure is not None]
+    for one in failed:
+        axes.axvspan(one - 0.5, one + 0.5, facecolor="#EBEBEB", zorder=0.5, linewidth=0)
+    said = "; ".join(filter(None, (*notes, "grey: no sum" if failed else "")))
+    axes.set(xlabel=f"round ({said})" if said else "round", xlim=(0.4, len(outcome.secure) + 0.6))
+    picture.whole_numbers(axes.xaxis)
+
+
+def _stages_dropped(outcome: Outcome) -> list[str]:
+    gone = {stage for record in outcome.secure for stage in record.traffic.dropped.values()}
+    return [stage for stage in outcome.stages if stage in gone]
+
+
+def _stages_sent(outcome: Outcome) -> list[str]:
+    fields = ("bytes_up", "bytes_down")
+    return [stage for stage in outcome.stages if any(_most(outcome, field, stage) for field in fields)]
+
+
+def _most(outcome: Outcome, field: str, stage: str) -> int:
+    return max((getattr(record.traffic, field).get(stage, 0) for record in outcome.secure), default=0)

@@ -1,4 +1,4 @@
-"""The JSON report against its schema, and the picture."""
+"""The JSON report against its schema."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import secagg
 from machines import machine
 from secagg import planning
-from secagg.planning import plot, report
+from secagg.planning import report
 
 NUMBER = {"type": ["number", "null"], "minimum": 0}
 COUNT = {"type": ["integer", "null"], "minimum": 0}
@@ -88,27 +88,3 @@ def test_reports_follow_their_schema(timed, overrides):
         if row["possible"]:
             assert row["client"]["bytes_up"] == sum(stage["bytes_up"] for stage in row["stages"])
             assert (row["client"]["seconds"] is None) == (not timed)
-
-
-def test_curves_hold_only_cohorts_that_a_protocol_can_carry():
-    found = plot.curves(compared(), (3, 100, 5000))
-    ends = {(curve.protocol, curve.threat): curve.clients for curve in found}
-    assert ends["secagg", "semi-honest"] == (100,)
-    assert ends["secagg+", "malicious-server"] == (100, 5000)
-
-
-def test_a_crossing_is_where_another_protocol_becomes_cheapest():
-    panel = plot.Panel(title="", unit="", cost=lambda row: row.traffic.client_up)
-    found = plot.curves(compared(), (20, 30, 39, 40, 100, 400))
-    points = plot.crossings(panel, found)
-    assert [clients for clients, _ in points] == [40, 40]
-
-
-@pytest.mark.parametrize("timed", [True, False])
-def test_a_picture_is_written(tmp_path, timed):
-    pytest.importorskip("matplotlib")
-    path = tmp_path / "plan.png"
-    plot.save(compared(timed), path)
-    assert path.read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(secagg.InputError, match="must end in one of"):
-        plot.save(compared(timed), tmp_path / "plan.docx")
