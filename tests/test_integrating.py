@@ -61,9 +61,10 @@ def test_a_state_survives_whatever_keeps_its_client_from_answering(tmp_path, mon
         elif what == "a message of nobody's":
             assert answer(b"SAgg" + bytes(99)) is None
         elif what == "a full disk":
-            with monkeypatch.context() as patched, pytest.raises(OSError, match="no space left"):
+            with monkeypatch.context() as patched:
                 patched.setattr("os.fsync", full)
-                answer(payload)
+                with pytest.raises(OSError, match="no space left"):
+                    answer(payload)
         elif server.stage == "masked_input":
             with pytest.raises(ZeroDivisionError):
                 answer(payload, train=lambda: 1 / 0)
