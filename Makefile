@@ -1,3 +1,4 @@
+# Which Python makes the environments: `make test PYTHON=python3.13`. One made by another is made anew
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -23,12 +24,13 @@ QUICK_systems := --preset quick --repeats 1 --installed-only
 FLOWER_VENV ?= build/flower
 FLOWER_BIN := $(FLOWER_VENV)/bin
 
-.PHONY: help train test test-slow test-flower test-flower-deployment flower-simulation flower-deployment mutation lint types \
-  vectors check bench bench-pictures bench-flower $(BENCHMARKS:%=bench-%) clean
+.PHONY: FORCE help train test test-slow test-flower test-flower-deployment flower-simulation flower-deployment mutation lint types \
+  matrix vectors check bench bench-pictures bench-flower $(BENCHMARKS:%=bench-%) clean
 
 help:
 	@echo "make train       set up and train a model across ten simulated hospitals"
 	@echo "make test        set up and pass the tests"
+	@echo "make matrix      test every Python here with the lowest and the newest dependencies, and the sdist and the wheel"
 	@echo "make check       lint, types, tests"
 	@echo "make vectors     write the test vectors anew (ARGS=--check: compare them)"
 	@echo "make test-slow   the tests that take minutes"
@@ -40,9 +42,12 @@ help:
 	@echo "make bench-flower    measure secagg under Flower beside Flower's own secure aggregation"
 	@echo "make bench-systems   measure secagg beside other systems, which it installs"
 
+# Looks each time and writes only where the environment is new, so that what is installed stays installed
+$(VENV)/.interpreter $(FLOWER_VENV)/.interpreter: FORCE
+	@$(PYTHON) tools/environment.py $(@D)
+
 # Each target installs the extra that it needs, once: a stamp file says that it has
-$(STAMPS)/%: pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(STAMPS)/%: pyproject.toml $(VENV)/.interpreter
 	$(PIP) install --quiet --editable ".[$*]"
 	@mkdir -p $(STAMPS) && touch $@
 
@@ -52,11 +57,13 @@ train: $(STAMPS)/demo
 test: $(STAMPS)/test
 	$(BIN)/python -m pytest $(ARGS)
 
+matrix:
+	$(PYTHON) tools/matrix.py $(ARGS)
+
 test-slow: $(STAMPS)/test
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-$(FLOWER_VENV)/.installed: pyproject.toml
-	@test -x $(FLOWER_BIN)/python || $(PYTHON) -m venv $(FLOWER_VENV)
+$(FLOWER_VENV)/.installed: pyproject.toml $(FLOWER_VENV)/.interpreter
 	$(FLOWER_BIN)/python -m pip --disable-pip-version-check install --quiet --editable ".[flower-test]"
 	@touch $@
 
@@ -72,14 +79,14 @@ flower-simulation: $(FLOWER_VENV)/.installed
 flower-deployment: $(FLOWER_VENV)/.installed
 	$(FLOWER_BIN)/python examples/flower/deploy.py $(ARGS)
 
-mutation: $(STAMPS)/test $(STAMPS)/mutation
+mutation: $(STAMPS)/mutation
 	$(BIN)/python tests/mutation/run.py $(ARGS)
 
-lint: $(STAMPS)/test
+lint: $(STAMPS)/lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(STAMPS)/test
+types: $(STAMPS)/lint
 	$(BIN)/mypy
 
 vectors: $(STAMPS)/test
@@ -116,4 +123,4 @@ bench-pictures: $(STAMPS)/bench
 	$(BIN)/python benchmarks/pictures.py --out $(BENCH_OUT)
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
