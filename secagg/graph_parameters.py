@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import math
 from bisect import bisect_left
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +24,8 @@ FAILURE_BITS = 20
 MAX_RATE_SUM = 0.9
 """Beyond this sum of rates no sparse graph is searched for."""
 MAX_SPARSE_NEIGHBOURS = 1 << 14
+"""No graph of more neighbours is searched for or proved. Cohorts of up to 2**20 take 12,306 at most, at any rates that
+are searched. The bound is for parameters from elsewhere: their proof takes O(k), a client's dealt rows 4 MiB."""
 _RATE_NUDGE = 1e-14
 _ROUNDING = 1e-6
 """More than rounding moves a logarithm: sums of ln n! at 2**20 err by 1e-8."""
@@ -62,7 +63,9 @@ def published_graph_parameters(
     """Return the (k, t) of the published search, or None where it finds no sparse graph.
 
     This reproduces the published vectors, floors included: for small cohorts those floors round the tolerance away, so
-    plan rounds with ``RoundParams.plan``, which rounds counts up.
+    plan rounds with ``RoundParams.plan``, which rounds counts up. The published comparison is t2 > t1; the threshold
+    t1 + 1 is then raised to 2 where it is 1, though two shares need not be left (n = 10, drop-out .33). Planning asks
+    for t2 >= 2 there. Degrees beyond ``MAX_SPARSE_NEIGHBOURS`` are not searched.
 
     Args:
         clients: at least 3.
@@ -182,7 +185,7 @@ class _Search:
         return None
 
     def cuttable_degrees(self, neighbours: int, high: int) -> int:
-        """Return of how many degrees, from one that no threshold up to ``high`` keeps from being cut, the same is known.
+        """Return how many degrees from one on are known to fall to cuts, where that one does up to ``high``.
 
         With j degrees more, thresholds are ``high`` + 2j at most and windows j wider: cuts take j more of the corrupt
         at most. Wider windows hold as many no less often, so if these ones do often enough, even for the pairs of
@@ -262,9 +265,9 @@ def _log_pairs(clients: int, neighbours: int) -> float:
 def _log_two_windows(population: int, marked: int, window: int, least: int) -> float:
     """Return the log-probability that each of two fixed disjoint windows holds at least ``least`` >= 1 of the marked.
 
-    In O(window) time and memory. A first window that holds x leaves ``marked - x`` to the ``population - window`` places
-    outside. One marked place more among them raises the chance that the second window holds ``least`` by the chance that
-    it held one less and the new place lies in it: so those chances are sums, all of one sign, from the fewest left up.
+    In O(window) time and memory. A first window that holds x leaves ``marked - x`` to the ``population - window``
+    places outside. One marked place more among them raises the chance that the second window holds ``least`` by the
+    chance that it held one less and the new place lies in it: so those chances are sums, from the fewest left up.
     """
     first, most = max(least, window - (population - marked)), min(window, marked - least)
     if first > most:
@@ -274,9 +277,9 @@ def _log_two_windows(population: int, marked: int, window: int, least: int) -> f
     lowest, chances = _log_hypergeometric(rest, int(left[0]), window)
     second = np.full(len(left), -math.inf)
     second[0] = np.logaddexp.reduce(chances[max(least - lowest, 0) :])
-    # left[i] is left[0] + i. Where more are marked than fit outside both windows, the second holds ``least`` for certain
+    # left ascends by one. Where more are marked than fit outside both windows, the second holds ``least`` for certain
     rising = left[:-1][left[:-1] - (least - 1) <= rest - window]
-    rises = _log_chance(rest, rising, window, np.int64(least - 1)) + np.log((window - least + 1) / (rest - rising))
+    rises = _log_chance(rest, rising, window, least - 1) + np.log((window - least + 1) / (rest - rising))
     second[1 : len(rising) + 1] = rises
     np.logaddexp.accumulate(second, out=second)
     return float(np.logaddexp.reduce(_log_chance(population, marked, window, held) + second))
@@ -296,7 +299,7 @@ def _log_hypergeometric(population: int, marked: int, draws: int) -> tuple[int, 
 def _log_chance(population: int, marked: Counts, draws: int, value: Counts) -> NDArray[np.float64]:
     """Return the log-probability that of ``draws`` from a population as many are marked as ``value`` says."""
     log_factorial = _log_factorials(population)
-    return (
+    logarithm: NDArray[np.float64] = (
         log_factorial[marked]
         - log_factorial[value]
         - log_factorial[marked - value]
@@ -305,6 +308,7 @@ def _log_chance(population: int, marked: Counts, draws: int, value: Counts) -> N
         - log_factorial[population - marked - draws + value]
         - (log_factorial[population] - log_factorial[draws] - log_factorial[population - draws])
     )
+    return logarithm
 
 
 def _log_factorials(upto: int) -> NDArray[np.float64]:
