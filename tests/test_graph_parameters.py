@@ -17,6 +17,7 @@ from secagg.graph_parameters import (
     SparseGraph,
     _log_factorials,
     _log_two_windows,
+    _Search,
     is_connected,
     is_uncuttable,
     published_graph_parameters,
@@ -268,3 +269,22 @@ def test_tables_of_factorials_are_few_and_long_enough():
         table = _log_factorials(upto)
         assert table[upto] == math.lgamma(upto + 1)
         assert not table.flags.writeable
+
+
+def test_no_degree_is_passed_over_that_some_threshold_might_keep_from_cuts():
+    """Of all thresholds that a degree may have, two more for every two neighbours more at most."""
+    longest = 0
+    for clients, corrupt in ((300, 100), (1000, 330), (5000, 1500)):
+        cohort = Cohort(clients=clients, corrupt=corrupt, dropouts=0, survivors=clients)
+        search = _Search(cohort, True, SECURITY_BITS, FAILURE_BITS)
+        for index in range(4, min(len(search.degrees), 250), 35):
+            k = search.degrees[index]
+            for high in range(k // 2 + 1, k, k // 12 + 1):
+                if is_uncuttable(cohort, k, high):
+                    continue
+                known = search.cuttable_degrees(k, high)
+                assert known >= 1
+                longest = max(longest, known)
+                for more, wider in enumerate(search.degrees[index : index + known]):
+                    assert not is_uncuttable(cohort, wider, high + 2 * more), (cohort, k, high, more)
+    assert longest >= 16
