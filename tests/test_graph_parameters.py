@@ -254,6 +254,17 @@ def test_searches_pass_over_no_degree_that_serves():
     assert found > 50
 
 
+@pytest.mark.slow
+def test_no_rates_take_more_neighbours_than_the_largest_that_is_told():
+    n, largest = 1 << 20, {False: 0, True: 0}
+    for corrupt in range(91):
+        for malicious, search in ((False, smallest_sparse_graph), (True, smallest_uncuttable_graph)):
+            dropouts = (90 - corrupt) * n // (200 if malicious else 100)
+            counts = {"corrupt": corrupt * n // 100, "dropouts": dropouts, "survivors": n - dropouts}
+            largest[malicious] = max(largest[malicious], search(Cohort(clients=n, **counts)).neighbours)
+    assert largest == {False: 6252, True: 12306}
+
+
 def test_the_largest_degrees_of_all_plans_lie_within_the_bound():
     n = 1 << 20
     counts = {"clients": n, "corrupt": ceil(Fraction(33, 100) * n), "dropouts": ceil(Fraction(285, 1000) * n)}

@@ -13,8 +13,11 @@ TESTS = Path(__file__).parents[1]
 
 
 @needs_limits
-def test_no_bytes_of_a_peer_exhaust_whoever_decodes_them():
-    """One child goes through all inputs with 200 MB of memory; a kernel or a loop without end would meet the time."""
+def test_17_bytes_that_exhaust_whoever_decodes_them():
+    """Attack: a few bytes name sizes whose proof, array or nesting takes all memory. Defence: bounds come before work.
+
+    One child goes through all inputs with 200 MB to spare; a loop without end would meet the time limit.
+    """
     path = os.pathsep.join([str(TESTS.parent), str(TESTS), *sys.path])
     child = subprocess.run(
         [sys.executable, str(TESTS / "attacks" / "exhaustion.py")],
