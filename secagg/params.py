@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import functools
 import math
-import struct
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, get_args
+from typing import get_args
 
 from secagg.arguments import check_choice, checked_integer, checked_rate, checked_real
+from secagg.encoded_params import Graph as Graph
+from secagg.encoded_params import Protocol as Protocol
+from secagg.encoded_params import Threat as Threat
+from secagg.encoded_params import UnprovedParams
 from secagg.errors import DecodeError, ParameterError
 from secagg.graph_parameters import (
     MAX_RATE_SUM,
+    MAX_SPARSE_NEIGHBOURS,
     Cohort,
     is_connected,
     is_uncuttable,
@@ -24,10 +28,6 @@ from secagg.graph_parameters import (
     smallest_sparse_graph,
     smallest_uncuttable_graph,
 )
-
-Protocol = Literal["secagg", "secagg+"]
-Threat = Literal["semi-honest", "malicious-server"]
-Graph = Literal["complete", "harary"]
 
 MAX_CLIENTS = 1 << 20
 MAX_DIMENSION = 1 << 32
@@ -40,8 +40,6 @@ MAX_COMPLETE_CLIENTS = 4096
 """Beyond this the shares that a server of the complete graph relays take gigabytes."""
 MIN_HONEST_SURVIVORS = 2
 """A sum in which one honest value stands alone is that value, whatever the protocol."""
-
-_LAYOUT = struct.Struct("<IQdBQddBBBIIIB")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +147,9 @@ class RoundParams:
         corrupt, dropout = checked_rate("corrupt", corrupt), checked_rate("dropout", dropout)
         check_choice("protocol", protocol, get_args(Protocol))
         check_choice("threat", threat, get_args(Threat))
+        # All that is cheap before the search, which is not
+        dimension = checked_integer("dimension", dimension, 0, MAX_DIMENSION)
+        width = _sum_bits(clients, max_weight, encoding)
         cohort = cohort_of(clients, corrupt, dropout)
         check_honest_survivors(cohort)
         sparse = _sparse_graph(protocol, threat, cohort, corrupt, dropout)
@@ -158,7 +159,6 @@ class RoundParams:
             planned = min(max(low + 1, 2 * neighbours // 3 + 1), high)
         else:
             neighbours, planned = sparse
-        width = _sum_bits(clients, max_weight, encoding)
         return cls(
             clients=clients,
             dimension=dimension,
@@ -217,22 +217,21 @@ class RoundParams:
 
     def encode(self) -> bytes:
         """Return the canonical bytes (of one length always) that the round's identifier is computed over."""
-        return _LAYOUT.pack(
-            self.clients,
-            self.dimension,
-            self.encoding.clip,
-            self.encoding.bits,
-            self.max_weight,
-            self.dropout,
-            self.corrupt,
-            get_args(Protocol).index(self.protocol),
-            get_args(Threat).index(self.threat),
-            get_args(Graph).index(self.graph),
-            self.neighbours,
-            self.threshold,
-            0,
-            self.ring_bits,
-        )
+        return UnprovedParams(
+            clients=self.clients,
+            dimension=self.dimension,
+            clip=self.encoding.clip,
+            bits=self.encoding.bits,
+            max_weight=self.max_weight,
+            dropout=self.dropout,
+            corrupt=self.corrupt,
+            protocol=self.protocol,
+            threat=self.threat,
+            graph=self.graph,
+            neighbours=self.neighbours,
+            threshold=self.threshold,
+            ring_bits=self.ring_bits,
+        ).encode()
 
     @classmethod
     def decode(cls, payload: bytes) -> RoundParams:
@@ -242,27 +241,20 @@ class RoundParams:
             DecodeError: the bytes are not an encoding of parameters.
             ParameterError: they are, but of unsafe ones.
         """
-        if not isinstance(payload, bytes):
-            raise DecodeError(f"parameters are encoded as bytes, got {type(payload).__name__}")
-        if len(payload) != _LAYOUT.size:
-            raise DecodeError(f"parameters take {_LAYOUT.size} bytes, got {len(payload)}")
-        n, d, clip, bits, weight, dropout, corrupt, protocol, threat, graph, k, t, zero, width = _LAYOUT.unpack(payload)
-        choices = ((protocol, Protocol), (threat, Threat), (graph, Graph))
-        if zero or any(index >= len(get_args(known)) for index, known in choices):
-            raise DecodeError("parameters hold a value that this version does not know")
+        said = UnprovedParams.decode(payload)
         params = cls(
-            clients=n,
-            dimension=d,
-            encoding=FixedPoint(clip=clip, bits=bits),
-            max_weight=weight,
-            dropout=dropout,
-            corrupt=corrupt,
-            protocol=get_args(Protocol)[protocol],
-            threat=get_args(Threat)[threat],
-            graph=get_args(Graph)[graph],
-            neighbours=k,
-            threshold=t,
-            ring_bits=width,
+            clients=said.clients,
+            dimension=said.dimension,
+            encoding=FixedPoint(clip=said.clip, bits=said.bits),
+            max_weight=said.max_weight,
+            dropout=said.dropout,
+            corrupt=said.corrupt,
+            protocol=said.protocol,
+            threat=said.threat,
+            graph=said.graph,
+            neighbours=said.neighbours,
+            threshold=said.threshold,
+            ring_bits=said.ring_bits,
         )
         if params.encode() != payload:
             raise DecodeError("parameters are not encoded canonically")
@@ -319,6 +311,11 @@ class RoundParams:
                 raise ParameterError(
                     f"a sparse graph needs at least {MIN_SPARSE_CLIENTS} clients and an even number of neighbours "
                     f"from 2 to {self.clients - 2}, got {self.clients} and {k}"
+                )
+            if k > MAX_SPARSE_NEIGHBOURS:
+                raise ParameterError(
+                    f"a sparse graph takes at most {MAX_SPARSE_NEIGHBOURS} neighbours, got {k}: fewer do at any rates "
+                    "that RoundParams.plan finds a graph for"
                 )
             if not is_connected(cohort, k):
                 raise ParameterError(f"with {k} neighbours the survivors' graph falls apart too often at these rates")

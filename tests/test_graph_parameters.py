@@ -1,16 +1,23 @@
 """The search for a sparse graph against the same rule in rational numbers, at security levels low enough to matter."""
 
+import math
+import random
 from fractions import Fraction
 from math import ceil, comb, floor, perm
 
+import numpy as np
 import pytest
 
 from secagg import ParameterError
 from secagg.graph_parameters import (
     FAILURE_BITS,
+    MAX_SPARSE_NEIGHBOURS,
     SECURITY_BITS,
     Cohort,
     SparseGraph,
+    _log_factorials,
+    _log_two_windows,
+    _Search,
     is_connected,
     is_uncuttable,
     published_graph_parameters,
@@ -176,3 +183,119 @@ def test_the_published_rule_takes_three_clients_and_rates_from_zero():
 def test_the_published_rule_ends_at_a_sum_of_rates(corrupt, dropout, malicious, found):
     graph = published_graph_parameters(clients=1000, corrupt=corrupt, dropout=dropout, malicious_server=malicious)
     assert (graph is not None) == found
+
+
+def whole_log_two_windows(population, marked, window, least):
+    """The chance over every pair of counts that the two windows hold: a matrix of them."""
+    log_factorial = _log_factorials(population)
+    held = np.arange(least, window + 1)
+    one = log_factorial[window] - log_factorial[held] - log_factorial[window - held]
+    rest, outside = marked - held[:, None] - held, population - 2 * window
+    possible = (rest >= 0) & (rest <= outside)
+    rest = np.where(possible, rest, 0)
+    others = log_factorial[outside] - log_factorial[rest] - log_factorial[np.maximum(outside - rest, 0)]
+    ways = log_factorial[population] - log_factorial[marked] - log_factorial[population - marked]
+    return float(np.logaddexp.reduce((one[:, None] + one + others - ways)[possible]))
+
+
+def test_two_windows_are_the_sum_over_all_pairs_of_counts():
+    for clients in (5, 6, 11, 40):
+        for marked in range(1, clients):
+            for window in range(1, (clients - 2) // 2 + 1):
+                for least in range(1, window + 1):
+                    found = _log_two_windows(clients, marked, window, least)
+                    expected = whole_log_two_windows(clients, marked, window, least)
+                    assert found == pytest.approx(expected, rel=1e-12, abs=1e-11), (clients, marked, window, least)
+    draw = random.Random(1)
+    for clients in (1000, 20_000, 1 << 20):
+        for _ in range(20):
+            marked, window = draw.randrange(1, clients), draw.randrange(1, 400)
+            least = draw.randint(1, window)
+            found, expected = (f(clients, marked, window, least) for f in (_log_two_windows, whole_log_two_windows))
+            assert found == pytest.approx(expected, rel=1e-8, abs=1e-7), (clients, marked, window, least)
+
+
+def first_by_one(cohort, security, failure, malicious, uncuttable, least=2):
+    """What the search finds that looks at every degree and threshold."""
+    for k in range(2, min(cohort.clients - 2, MAX_SPARSE_NEIGHBOURS) + 1, 2):
+        if not is_connected(cohort, k, security_bits=security):
+            continue
+        low = secrecy_limit(cohort, k, malicious_server=malicious, security_bits=security)
+        high = recovery_limit(cohort, k, failure_bits=failure)
+        for t in range(max(low + 1, least), high + 1):
+            if not uncuttable or is_uncuttable(cohort, k, t, security_bits=security):
+                return SparseGraph(neighbours=k, threshold=t)
+    return None
+
+
+def search_grid():
+    draw = random.Random(2)
+    for index in range(250):
+        clients = draw.randint(4, 60) if index % 2 else draw.randint(40, 500)
+        corrupt = draw.randrange(clients)
+        dropouts = draw.randint(0, min(max((clients - corrupt) // 2, 1), clients - 1))
+        bits = (SECURITY_BITS, FAILURE_BITS) if index % 3 else (draw.randint(1, 10), draw.randint(1, 5))
+        yield Cohort(clients=clients, corrupt=corrupt, dropouts=dropouts, survivors=clients - dropouts), *bits
+    for clients, corrupt, dropouts in ((1000, 330, 50), (2000, 600, 500), (3000, 300, 1100), (3000, 1200, 600)):
+        cohort = Cohort(clients=clients, corrupt=corrupt, dropouts=dropouts, survivors=clients - dropouts)
+        yield cohort, SECURITY_BITS, FAILURE_BITS
+
+
+def test_searches_pass_over_no_degree_that_serves():
+    found = 0
+    for cohort, security, failure in search_grid():
+        bits = {"security_bits": security, "failure_bits": failure}
+        for malicious in (False, True):
+            expected = first_by_one(cohort, security, failure, malicious, uncuttable=False)
+            assert smallest_sparse_graph(cohort, malicious_server=malicious, **bits) == expected, cohort
+        expected = first_by_one(cohort, security, failure, True, uncuttable=True)
+        assert smallest_uncuttable_graph(cohort, **bits) == expected, cohort
+        found += expected is not None
+    assert found > 50
+
+
+@pytest.mark.slow
+def test_no_rates_take_more_neighbours_than_the_largest_that_is_told():
+    n, largest = 1 << 20, {False: 0, True: 0}
+    for corrupt in range(91):
+        for malicious, search in ((False, smallest_sparse_graph), (True, smallest_uncuttable_graph)):
+            dropouts = (90 - corrupt) * n // (200 if malicious else 100)
+            counts = {"corrupt": corrupt * n // 100, "dropouts": dropouts, "survivors": n - dropouts}
+            largest[malicious] = max(largest[malicious], search(Cohort(clients=n, **counts)).neighbours)
+    assert largest == {False: 6252, True: 12306}
+
+
+def test_the_largest_degrees_of_all_plans_lie_within_the_bound():
+    n = 1 << 20
+    counts = {"clients": n, "corrupt": ceil(Fraction(33, 100) * n), "dropouts": ceil(Fraction(285, 1000) * n)}
+    cohort = Cohort(**counts, survivors=n - counts["dropouts"])
+    assert smallest_uncuttable_graph(cohort) == SparseGraph(neighbours=12306, threshold=8445)
+    assert MAX_SPARSE_NEIGHBOURS == 1 << 14
+
+
+def test_tables_of_factorials_are_few_and_long_enough():
+    tables = {len(_log_factorials(upto)) for upto in range(1, 5000, 7)} | {len(_log_factorials(1 << 20))}
+    assert tables == {2, 17, 257, 4097, 65537, (1 << 20) + 1}
+    for upto in (1, 2, 16, 17, 256, 257, 4096):
+        table = _log_factorials(upto)
+        assert table[upto] == math.lgamma(upto + 1)
+        assert not table.flags.writeable
+
+
+def test_no_degree_is_passed_over_that_some_threshold_might_keep_from_cuts():
+    """Of all thresholds that a degree may have, two more for every two neighbours more at most."""
+    longest = 0
+    for clients, corrupt in ((300, 100), (1000, 330), (5000, 1500)):
+        cohort = Cohort(clients=clients, corrupt=corrupt, dropouts=0, survivors=clients)
+        search = _Search(cohort, True, SECURITY_BITS, FAILURE_BITS)
+        for index in range(4, min(len(search.degrees), 250), 35):
+            k = search.degrees[index]
+            for high in range(k // 2 + 1, k, k // 12 + 1):
+                if is_uncuttable(cohort, k, high):
+                    continue
+                known = search.cuttable_degrees(k, high)
+                assert known >= 1
+                longest = max(longest, known)
+                for more, wider in enumerate(search.degrees[index : index + known]):
+                    assert not is_uncuttable(cohort, wider, high + 2 * more), (cohort, k, high, more)
+    assert longest >= 16

@@ -15,6 +15,7 @@ ROOT = Path(secagg.__file__).parent
 LAYERS = [
     ["errors", "_version"],
     ["arguments"],
+    ["encoded_params"],
     ["graph_parameters", "params"],
     ["kernels"],
     ["primitives"],

@@ -168,6 +168,25 @@ def test_sparse_degrees_are_even_and_leave_somebody_out():
         replace(least, clients=39)
 
 
+def test_a_sparse_graph_has_at_most_16384_neighbours():
+    params = sparse(20_000, dropout=0.1, corrupt=0.05)
+    assert replace(params, neighbours=16_384, threshold=8000).neighbours == 16_384
+    with pytest.raises(ParameterError, match="at most 16384 neighbours, got 16386"):
+        replace(params, neighbours=16_386, threshold=8000)
+    with pytest.raises(ParameterError, match="at most 16384"):
+        replace(params, threat=MALICIOUS, neighbours=19_998, threshold=15_000)
+
+
+def test_a_plan_checks_what_is_cheap_before_it_searches(monkeypatch):
+    def unsearched(*_, **__):
+        raise AssertionError("it searched")
+
+    monkeypatch.setattr("secagg.params.smallest_sparse_graph", unsearched)
+    for wrong in ({"dimension": 1 << 33}, {"dimension": -1}, {"max_weight": 1 << 60}, {"dropout": 0.99}):
+        with pytest.raises(ParameterError):
+            RoundParams.plan(**({"clients": 1000, "dimension": 1, "encoding": ENCODING} | wrong))
+
+
 def test_a_sparse_graph_that_falls_apart_is_refused():
     with pytest.raises(ParameterError, match="falls apart"):
         replace(sparse(1000), neighbours=2, threshold=2)

@@ -23,6 +23,7 @@ _PROTOCOL = (
 )
 
 TARGETS: dict[str, tuple[str, ...]] = {
+    "secagg/encoded_params.py": ("tests/test_params_boundaries.py", "tests/test_params.py"),
     "secagg/params.py": ("tests/test_params_boundaries.py", "tests/test_params.py"),
     "secagg/graph_parameters.py": ("tests/test_graph_parameters.py", "tests/test_params.py"),
     "secagg/primitives/aead.py": (f"{_PRIMITIVES}/test_aead.py", f"{_PRIMITIVES}/test_secrecy.py", _WIRE),

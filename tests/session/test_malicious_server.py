@@ -246,7 +246,7 @@ def test_published_vectors_still_come_from_the_published_rule():
     """The rule against ring cuts stands beside the published one and asks for no less."""
     published = json.loads((Path(__file__).parents[1] / "vectors" / "graph_parameters.json").read_text())
     for case in published["cases"]:
-        if not case["malicious_server"] or case["dropout"] == 0:
+        if not case["malicious_server"] or case["dropout"] == 0 or case["neighbours"] is None:
             continue
         n = case["n"]
         counts = Counts(

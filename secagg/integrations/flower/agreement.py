@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, fields
 from typing import TypedDict, get_args
 
 from secagg.arguments import check_choice, checked_integer, checked_rate, checked_real
-from secagg.errors import ParameterError, ServerFault
+from secagg.encoded_params import UnprovedParams
+from secagg.errors import DecodeError, ParameterError, ServerFault
 from secagg.params import MAX_CLIENTS, MAX_WEIGHT, FixedPoint, Protocol, RoundParams, Threat
 
 OWN_METRICS = 1
@@ -126,21 +127,38 @@ class Agreement:
         """Return what stands for the train message's digest in a pipelined round: a digest of the round before."""
         return hashlib.sha256(b"secagg pipelined" + content + session_id).digest()
 
-    def check(self, params: RoundParams, *, threat: Threat) -> None:
-        """Check parameters that a server proposes: all but the cohort's size and the model's must be as agreed.
+    def agreed(self, proposed: bytes, *, threat: Threat, cohort: int | None = None) -> RoundParams:
+        """Return the parameters of a round that a server proposes, encoded: all but two sizes must be as agreed.
+
+        The parameters are planned here, for the cohort's and the model's size that the proposal names. Nothing else
+        that it says is worked with, so no proposal costs more than a plan; what it holds is compared, never proved.
+
+        Args:
+            proposed: what the server sent.
+            threat: the model that this client insists on.
+            cohort: how many clients this client's directory holds, where it has one.
 
         Raises:
-            ServerFault: they are not; the text names what differs.
+            ServerFault: it is another; the text names what differs.
         """
-        dimension = params.dimension - self.extra_coordinates()
         try:
-            agreed = self.plan(clients=params.clients, dimension=dimension, threat=threat)
-        except ParameterError as problem:
+            said = UnprovedParams.decode(proposed)
+            if cohort is not None and said.clients != cohort:
+                raise ParameterError(f"{said.clients} clients are invited, and this node's directory holds {cohort}")
+            dimension = said.dimension - self.extra_coordinates()
+            if dimension < 0:
+                raise ParameterError(f"a vector of {said.dimension} coordinates holds no model")
+            agreed = self.plan(clients=said.clients, dimension=dimension, threat=threat)
+        except (DecodeError, ParameterError) as problem:
             raise ServerFault(f"the proposed round was not agreed to: {problem}") from None
-        for one in fields(RoundParams):
-            proposed, pinned = getattr(params, one.name), getattr(agreed, one.name)
-            if proposed != pinned:
-                raise ServerFault(f"the server proposes {one.name} {proposed}, this client agreed to {pinned}")
+        if agreed.encode() == proposed:
+            return agreed
+        own = UnprovedParams.decode(agreed.encode())
+        differing = [one.name for one in fields(UnprovedParams) if getattr(said, one.name) != getattr(own, one.name)]
+        if not differing:
+            raise ServerFault("the server proposes the agreed parameters in other bytes than their own")
+        told = (f"{name} {getattr(said, name)}, this client agreed to {getattr(own, name)}" for name in differing)
+        raise ServerFault(f"the server proposes {'; '.join(told)}")
 
 
 CLIPPED = "secagg-clipped"

@@ -16,7 +16,7 @@ from typing import Unpack
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
 
-from secagg.errors import DecodeError, InputError, LocalProtocolError, ParameterError, SecAggError, ServerFault
+from secagg.errors import DecodeError, InputError, LocalProtocolError, SecAggError, ServerFault
 from secagg.identity import Identity
 from secagg.integrations.flower import envelope as steps
 from secagg.integrations.flower.agreement import Agreement, Terms
@@ -24,7 +24,7 @@ from secagg.integrations.flower.envelope import Envelope
 from secagg.integrations.flower.node import NodeSecrets, node_from_config
 from secagg.integrations.flower.state import ContextStore, FileStore, Kept, Store
 from secagg.integrations.flower.update import Model, update_vector
-from secagg.params import RoundParams, Threat
+from secagg.params import Threat
 from secagg.session.answers import BeaconNeeded, InputNeeded, Reply
 from secagg.session.client import ClientSession
 from secagg.wire import open_message
@@ -150,7 +150,8 @@ class _Exchange:
         return self._go_ahead(reply, kept, open_message(asked.payload)[0].session)
 
     def _begin(self, asked: Envelope, *, ahead: bool = False) -> tuple[Envelope, Kept]:
-        params = self._agreed_params(asked.params)
+        cohort = None if self._identity is None else len(self._identity.directory)
+        params = self.member.agreement.agreed(asked.params, threat=self._threat, cohort=cohort)
         context = self.member.agreement.context(asked.content)
         session = ClientSession(params, self._client_id(), context=context, identity=self._identity)
         try:
@@ -172,14 +173,6 @@ class _Exchange:
             raise ServerFault("the next round does not follow this one: its model was another, or its session")
         ahead, after = self._begin(asked, ahead=True)
         return ahead.put_into(reply, steps.FOLLOWING), after
-
-    def _agreed_params(self, encoded: bytes) -> RoundParams:
-        try:
-            params = RoundParams.decode(encoded)
-        except (DecodeError, ParameterError) as problem:
-            raise ServerFault(f"the proposed parameters are not valid: {problem}") from None
-        self.member.agreement.check(params, threat=self._threat)
-        return params
 
     @property
     def _threat(self) -> Threat:

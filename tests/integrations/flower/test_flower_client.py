@@ -55,10 +55,13 @@ def test_a_model_or_configuration_of_ones_own_is_not_trained_on(tmp_path, threat
 @pytest.mark.parametrize(
     ("terms", "named"),
     [
-        ({"clip": 1.0}, "encoding"),
-        ({"bits": 8}, "encoding"),
-        ({"max_weight": 10}, "max_weight"),
-        ({"dropout": 0.1, "corrupt": 0.3}, "dropout"),
+        ({"clip": 1.0}, "proposes clip 1.0, this client agreed to 3.0"),
+        ({"bits": 8}, "proposes bits 8, this client agreed to 16"),
+        ({"max_weight": 10}, "max_weight 10, this client agreed to 65536"),
+        (
+            {"dropout": 0.1, "corrupt": 0.3},
+            "dropout 0.1, this client agreed to 0.2; corrupt 0.3, this client agreed to 0.1",
+        ),
         ({"protocol": "secagg"}, "protocol"),
         ({"metrics": {"loss": 1.0}}, "same metrics and weighted_by"),
         ({"weighted_by": "records"}, "same metrics and weighted_by"),
