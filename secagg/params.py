@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Literal, get_args
 
 from secagg.arguments import check_choice, checked_integer, checked_rate, checked_real
+from secagg.defaults import PLANNED_CORRUPT, PLANNED_DROPOUT
 from secagg.errors import DecodeError, ParameterError
 from secagg.graph_parameters import (
     MAX_RATE_SUM,
@@ -129,8 +130,8 @@ class RoundParams:
         dimension: int,
         encoding: FixedPoint,
         max_weight: int = 1,
-        dropout: float = 0.1,
-        corrupt: float = 0.05,
+        dropout: float = PLANNED_DROPOUT,
+        corrupt: float = PLANNED_CORRUPT,
         protocol: Protocol = "secagg+",
         threat: Threat = "semi-honest",
         threshold: int | None = None,

@@ -14,7 +14,7 @@ import secagg
 ROOT = Path(secagg.__file__).parent
 LAYERS = [
     ["errors", "_version"],
-    ["arguments"],
+    ["arguments", "defaults"],
     ["graph_parameters", "params"],
     ["kernels"],
     ["primitives"],
@@ -32,7 +32,7 @@ LAYERS = [
     ["planning"],
     ["training"],
     ["integrations"],
-    ["cli", "cli_identity", "__main__"],
+    ["cli", "__main__"],
     ["__init__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from secagg.arguments import checked_integer, checked_rate
+from secagg.defaults import PLANNED_CORRUPT, PLANNED_DROPOUT
 from secagg.errors import ParameterError
 from secagg.params import MAX_CLIENTS, MAX_DIMENSION, MAX_WEIGHT, FixedPoint
 
@@ -34,8 +35,8 @@ class Workload:
     dimension: int
     encoding: FixedPoint
     max_weight: int = 1
-    dropout: float = 0.1
-    corrupt: float = 0.05
+    dropout: float = PLANNED_DROPOUT
+    corrupt: float = PLANNED_CORRUPT
     actual_dropout: float | None = None
 
     def __post_init__(self) -> None:
