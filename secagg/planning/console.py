@@ -91,7 +91,7 @@ def _workload(comparison: Comparison, console: Console) -> None:
     rates = f"{100 * asked.dropout:g}% may vanish, {100 * asked.corrupt:g}% may collude with the server"
     _fact(console, "clients", f"{asked.clients:,}, of which {rates}")
     _fact(console, "vector", f"{asked.dimension:,} values of {encoding}, weights up to {asked.max_weight:,}")
-    gone = f"{asked.dropped:,} clients vanish before their upload" if asked.dropped else "nobody vanishes"
+    gone = f"{_clients(asked.dropped)} before their upload" if asked.dropped else "nobody vanishes"
     _fact(console, "counted for", f"{gone}; others stay to the end")
     if comparison.machine is not None:
         taken = comparison.machine.seconds
@@ -161,6 +161,10 @@ def _fact(console: Console, name: str, text: str) -> None:
     room = max(console.width - len(lead), 16)
     # Text: no markup or highlighting of digits
     console.print(Text(lead + f"\n{' ' * len(lead)}".join(textwrap.wrap(text, room))))
+
+
+def _clients(count: int) -> str:
+    return "1 client vanishes" if count == 1 else f"{count:,} clients vanish"
 
 
 def _number(value: int | None) -> str:

@@ -124,8 +124,8 @@ class TrainingView:
     def _homomorphic(self, params: HEParams) -> None:
         what = "exact" if params.protocol == "bfv" else f"approximate, {params.bits_left} bits left after flooding"
         self._fact("protocol", f"{params.protocol}, homomorphic, {what}")
-        self._fact("key", f"held by the {params.key_holder}; releases {params.releases} sums at most")
-        self._fact("upload", f"{params.ciphertexts} ciphertexts, {_size(params.ciphertext_bytes)}")
+        self._fact("key", f"held by the {params.key_holder}; releases {_count(params.releases, 'sum')} at most")
+        self._fact("upload", f"{_count(params.ciphertexts, 'ciphertext')}, {_size(params.ciphertext_bytes)}")
 
     def _columns(self, texts: Sequence[str]) -> str:
         """Return a text for each stage, under the stage's name or as that name."""
@@ -172,6 +172,10 @@ def _dropped(traffic: Traffic) -> str:
         (stage, [str(party) for party, gone in traffic.dropped.items() if gone == stage]) for stage in STAGE_NAMES
     ]
     return "; ".join(f"{stage}: {' '.join(parties)}" for stage, parties in by_stage if parties)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _size(count: int) -> str:
