@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -95,14 +96,18 @@ def warmup(params: RoundParams | HEParams) -> int:
     return jit.compiled_afresh() - before
 
 
-def warmup_all() -> int:
-    """Do as ``warmup`` does for every round there is, of all ring widths: some 270 kernels, a minute or two.
+def warmup_all(begun: Callable[[int], None] = lambda width: None) -> int:
+    """Do as ``warmup`` does for every round there is: nearly 300 kernels, which takes minutes where none is at hand.
+
+    Args:
+        begun: is called with each ring width, 1 to 64, before its kernels are compiled.
 
     Raises:
         SelfTestError: a mask kernel gives a wrong answer on this machine.
     """
     before = jit.compiled_afresh()
     for width in range(1, MAX_RING_BITS + 1):
+        begun(width)
         compile_kernels(width, (np.float32, np.float64))
     _check_shamir()
     return jit.compiled_afresh() - before

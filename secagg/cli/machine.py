@@ -55,7 +55,7 @@ def warmup(
     key_holder: Annotated[KeyHolderName, typer.Option(help="Of homomorphic sums.")] = KeyHolderName.DECRYPTOR,
     threat: Annotated[ThreatName, typer.Option(help="What the server may do.")] = ThreatName.SEMI_HONEST,
     everything: Annotated[
-        bool, typer.Option("--all", help="Everything that any round runs, at all 64 ring widths: a minute or two.")
+        bool, typer.Option("--all", help="Everything that any round runs, at all 64 ring widths, which takes minutes.")
     ] = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -71,9 +71,9 @@ def warmup(
     from secagg.params import FixedPoint
 
     start = time.perf_counter()
-    with console.status("compiling kernels ...", spinner="line"):
+    with console.status("compiling kernels ...", spinner="line") as status:
         if clients is None:
-            compiled = readiness.warmup_all()
+            compiled = readiness.warmup_all(lambda width: status.update(f"compiling kernels: ring of {width}/64 bits"))
         else:
             cohort = {"clients": clients, "dropout": dropout, "corrupt": corrupt}
             vector = {"dimension": dimension, "max_weight": max_weight, "encoding": FixedPoint(clip=1.0, bits=bits)}
