@@ -42,6 +42,8 @@ class Ours:
             dimension=dimension,
             encoding=secagg.FixedPoint(clip=1.0, bits=16),
             protocol=protocol,  # type: ignore[arg-type]
+            dropout=0.1,
+            corrupt=0.05,
             releases=20,
         )
         self.signing = {one: secagg.SigningKey.generate() for one in range(clients)}

@@ -93,7 +93,13 @@ def one_case(protocol: str, threat: str, clients: int, dimension: int, repeats: 
     """Predict and measure; of several rounds the fastest counts, stage by stage."""
     encoding = FixedPoint(clip=1.0, bits=16)
     params = RoundParams.plan(
-        clients=clients, dimension=dimension, encoding=encoding, protocol=protocol, threat=threat, corrupt=0.05
+        clients=clients,
+        dimension=dimension,
+        encoding=encoding,
+        protocol=protocol,
+        threat=threat,
+        dropout=0.1,
+        corrupt=0.05,
     )
     secagg.warmup(params)
     machine = calibrate(ring_bits=params.ring_bits, encoding=encoding)

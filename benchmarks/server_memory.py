@@ -65,6 +65,7 @@ def run_cohort(clients: int, dimension: int, dropout: float, protocol: str, thre
         clients=clients,
         dimension=dimension,
         dropout=dropout,
+        corrupt=0.05,
         protocol=protocol,
         encoding=FixedPoint(clip=1.0, bits=16),
     )

@@ -29,6 +29,7 @@ def one_round(clients: int, dimension: int, dropout: float, threat: str) -> dict
         clients=clients,
         dimension=dimension,
         dropout=dropout,
+        corrupt=0.05,
         threat=threat,
         encoding=FixedPoint(clip=1.0, bits=16),
     )

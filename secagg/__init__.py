@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from secagg.he.result import ApproximateSum, ExactSum
     from secagg.he.server import HEServerSession
     from secagg.identity import Directory, Identity
+    from secagg.identity_files import read_directory, read_seal_key, read_signing_key
     from secagg.pairwise.client_states import Release
     from secagg.pairwise.evidence import ContradictoryDealer, ForgedRelease, Transcript, decode_evidence
     from secagg.pairwise.transitions import STAGES
@@ -64,6 +65,7 @@ _HOMES = {
     "secagg.he.result": ("ApproximateSum", "ExactSum"),
     "secagg.he.server": ("HEServerSession",),
     "secagg.identity": ("Directory", "Identity"),
+    "secagg.identity_files": ("read_directory", "read_seal_key", "read_signing_key"),
     "secagg.pairwise.client_states": ("Release",),
     "secagg.pairwise.evidence": ("ContradictoryDealer", "ForgedRelease", "Transcript", "decode_evidence"),
     "secagg.pairwise.transitions": ("STAGES",),
@@ -99,6 +101,9 @@ __all__ = [  # noqa: RUF022 - grouped by what a reader looks for
     "SigningKey",
     "Identity",
     "Directory",
+    "read_signing_key",
+    "read_directory",
+    "read_seal_key",
     "Transcript",
     "ForgedRelease",
     "ContradictoryDealer",

@@ -22,7 +22,7 @@ class Directory(Mapping[int, bytes]):
     """Client id -> Ed25519 public key (32 bytes), in ascending order of ids; immutable.
 
     Raises:
-        InputError: an id is no client's, a key is malformed or of low order, or two ids share a key.
+        InputError: an id is no client's, a key is no point of the curve or one of low order, or two ids share a key.
     """
 
     __slots__ = ("_digest", "_keys")
@@ -40,8 +40,7 @@ class Directory(Mapping[int, bytes]):
         self._keys = {int(one): bytes(keys[one]) for one in sorted(keys)}
         if len(set(self._keys.values())) != len(self._keys):
             raise InputError("two ids of a directory share a key, so one party would count twice")
-        flat = b"".join(one.to_bytes(8, "little") + public for one, public in self._keys.items())
-        self._digest = digest(Label.DIRECTORY, flat)
+        self._digest = _digest_of(self._keys)
 
     def __getitem__(self, client_id: int) -> bytes:
         return self._keys[client_id]
@@ -59,17 +58,33 @@ class Directory(Mapping[int, bytes]):
         """Return the 32 bytes that bind a session to this directory."""
         return self._digest
 
+    def id_of(self, public: bytes) -> int:
+        """Return the id of whoever has this public key, 32 bytes.
+
+        Raises:
+            InputError: nobody in the directory has it.
+        """
+        for client_id, key in self._keys.items():
+            if key == public:
+                return client_id
+        raise InputError("this public key is not in the directory: is it the right key, and the right cohort?")
+
     def to_json(self) -> str:
         """Return one line of JSON, ids to public keys in hexadecimal, for configurations."""
         return json.dumps({str(one): public.hex() for one, public in self._keys.items()}, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str) -> Directory:
+    def from_json(cls, text: str, *, pinned: bytes | None = None) -> Directory:
         """Read what ``to_json`` wrote.
+
+        Args:
+            text: JSON, as ``to_json`` writes it.
+            pinned: the digest that it must have, where somebody not trusted sent it. It is compared before any work
+                on the keys.
 
         Raises:
             DecodeError: it is no such text.
-            InputError: it is, but of keys that no directory holds.
+            InputError: it is, but of keys that no directory holds, or of another digest.
         """
         try:
             # An object's pairs are tuples, so an array of two-item arrays is told apart
@@ -80,6 +95,8 @@ class Directory(Mapping[int, bytes]):
             exact = False
         if not exact:
             raise DecodeError("a directory is a JSON object of ids, none twice, and public keys in hexadecimal")
+        if pinned is not None and not (all(0 <= one < SERVER for one in keys) and _digest_of(keys) == pinned):
+            raise InputError("this directory is not the one whose digest is pinned")
         return cls(keys)
 
     def check(
@@ -136,6 +153,10 @@ class Identity:
     def sign_commitments(self, statement: bytes) -> bytes:
         """Return the signature that binds a dealer to its commitments towards one recipient: 64 bytes."""
         return self.key.sign(_COMMITMENTS_CONTEXT, statement)
+
+
+def _digest_of(keys: Mapping[int, bytes]) -> bytes:
+    return digest(Label.DIRECTORY, b"".join(one.to_bytes(8, "little") + keys[one] for one in sorted(keys)))
 
 
 def commitments_statement(session: bytes, dealer: int, recipient: int, commitments: bytes) -> bytes:

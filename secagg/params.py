@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import get_args
 
 from secagg.arguments import check_choice, checked_integer, checked_rate, checked_real
+from secagg.defaults import PLANNED_CORRUPT, PLANNED_DROPOUT
 from secagg.encoded_params import Graph as Graph
 from secagg.encoded_params import Protocol as Protocol
 from secagg.encoded_params import Threat as Threat
@@ -127,8 +128,8 @@ class RoundParams:
         dimension: int,
         encoding: FixedPoint,
         max_weight: int = 1,
-        dropout: float = 0.1,
-        corrupt: float = 0.05,
+        dropout: float = PLANNED_DROPOUT,
+        corrupt: float = PLANNED_CORRUPT,
         protocol: Protocol = "secagg+",
         threat: Threat = "semi-honest",
         threshold: int | None = None,

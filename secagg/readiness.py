@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secagg import simulation
-from secagg.encoding.ring import compile_kernels, lane_dtype, pack, unpack_add
+from secagg.encoding.ring import MAX_RING_BITS, compile_kernels, lane_dtype, pack, unpack_add
 from secagg.errors import InputError, SelfTestError
 from secagg.he.params import HEParams
 from secagg.kernels import aes_path, jit
@@ -16,6 +18,36 @@ from secagg.params import FixedPoint, RoundParams
 from secagg.primitives import prg, shamir
 
 _WIDTHS = (1, 13, 16, 17, 26, 32, 33, 57, 63, 64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelCache:
+    """Where this process keeps the kernels that it compiles, for the next one.
+
+    Attributes:
+        path: the directory; None where no directory could be written.
+        writable: whether a kernel that is compiled now would be kept there.
+        passed_over: NUMBA_CACHE_DIR, where that is set and could not be written; else None.
+        enabled: whether kernels are compiled at all; not where NUMBA_DISABLE_JIT is set.
+    """
+
+    path: str | None
+    writable: bool
+    passed_over: str | None
+    enabled: bool
+
+    def describe(self) -> str:
+        """Return a clause for people: where kernels are kept, or what it costs that they are not, and what to set."""
+        if not self.enabled:
+            return "nothing is compiled or kept, since NUMBA_DISABLE_JIT is set"
+        unused = f" (NUMBA_CACHE_DIR is {self.passed_over}, which cannot be written)" if self.passed_over else ""
+        if self.writable:
+            return f"kept in {self.path}{unused}"
+        where = "nowhere" if self.path is None else f"no longer in {self.path}, which cannot be written"
+        return (
+            f"kept {where}: every process compiles anew, for 4 to 15 s; "
+            f"set NUMBA_CACHE_DIR to a directory that can be written{unused}"
+        )
 
 
 class SelfTest(TypedDict):
@@ -27,6 +59,8 @@ class SelfTest(TypedDict):
         ring_widths_checked: ring widths whose packing was checked against Python integers.
         rounds_checked: kinds of masking graph through which a whole round with drop-outs gave the exact sum.
         kernels_compiled: how many kernels this process had to compile.
+        cache_path: the directory that they are kept in for the next process; None where none could be written.
+        cache_writable: whether more would be kept.
     """
 
     aes_path: str
@@ -34,6 +68,8 @@ class SelfTest(TypedDict):
     ring_widths_checked: list[int]
     rounds_checked: list[str]
     kernels_compiled: int
+    cache_path: str | None
+    cache_writable: bool
 
 
 def warmup(params: RoundParams | HEParams) -> int:
@@ -56,6 +92,23 @@ def warmup(params: RoundParams | HEParams) -> int:
             compile_kernels(width, ())
         return jit.compiled_afresh() - before
     compile_kernels(params.ring_bits, (np.float32, np.float64))
+    _check_shamir()
+    return jit.compiled_afresh() - before
+
+
+def warmup_all(begun: Callable[[int], None] = lambda width: None) -> int:
+    """Do as ``warmup`` does for every round there is: nearly 300 kernels, which takes minutes where none is at hand.
+
+    Args:
+        begun: is called with each ring width, 1 to 64, before its kernels are compiled.
+
+    Raises:
+        SelfTestError: a mask kernel gives a wrong answer on this machine.
+    """
+    before = jit.compiled_afresh()
+    for width in range(1, MAX_RING_BITS + 1):
+        begun(width)
+        compile_kernels(width, (np.float32, np.float64))
     _check_shamir()
     return jit.compiled_afresh() - before
 
@@ -86,7 +139,25 @@ def selftest() -> SelfTest:
         ring_widths_checked=list(_WIDTHS),
         rounds_checked=[str(graph) for graph in graphs],
         kernels_compiled=jit.compiled_afresh() - before,
+        cache_path=kernel_cache().path,
+        cache_writable=kernel_cache().writable,
     )
+
+
+def kernel_cache() -> KernelCache:
+    """Return where this process keeps compiled kernels, and whether it can."""
+    location = jit.cache_location()
+    return KernelCache(
+        path=None if location is None else str(location),
+        writable=jit.cache_is_writable(),
+        passed_over=jit.passed_over(),
+        enabled=jit.is_compiling(),
+    )
+
+
+def kernels_loaded() -> int:
+    """Return how many kernels this process took from the disk."""
+    return jit.loaded_from_cache()
 
 
 def _check_packing(width: int) -> None:

@@ -14,7 +14,7 @@ import secagg
 ROOT = Path(secagg.__file__).parent
 LAYERS = [
     ["errors", "_version"],
-    ["arguments"],
+    ["arguments", "defaults"],
     ["encoded_params"],
     ["graph_parameters", "params"],
     ["kernels"],
@@ -23,6 +23,7 @@ LAYERS = [
     ["wire"],
     ["identity"],
     ["identity_files"],
+    ["field_types"],
     ["snapshot"],
     ["pairwise"],
     ["session"],
@@ -33,7 +34,7 @@ LAYERS = [
     ["planning"],
     ["training"],
     ["integrations"],
-    ["cli", "cli_identity", "__main__"],
+    ["cli", "__main__"],
     ["__init__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

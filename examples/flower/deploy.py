@@ -129,15 +129,14 @@ def identity_configs(folder: Path, hospitals: int) -> tuple[list[dict[str, objec
     secagg = [sys.executable, "-m", "secagg", "identity"]
     for one in range(hospitals):
         subprocess.run([*secagg, "new", f"{folder}/{one}.key"], check=True, stdout=subprocess.DEVNULL)
-        subprocess.run([*secagg, "sealing-key", f"{folder}/{one}.seal"], check=True)
+        subprocess.run([*secagg, "sealing-key", f"{folder}/{one}.seal"], check=True, stdout=subprocess.DEVNULL)
     public = [f"{folder}/{one}.pub" for one in range(hospitals)]
-    made = subprocess.run(
-        [*secagg, "directory", *public, "--out", f"{folder}/cohort.json"], check=True, capture_output=True, text=True
-    )
+    made = [*secagg, "directory", *public, "--out", f"{folder}/cohort.json"]
+    digest = subprocess.run(made, check=True, capture_output=True, text=True).stdout.split()[-1]
     configs = [
         {
             "secagg-key": f"{folder}/{one}.key",
-            "secagg-directory-digest": made.stdout.strip(),
+            "secagg-directory-digest": digest,
             "secagg-state": f"{folder}/states-{one}",
             "secagg-seal-key": f"{folder}/{one}.seal",
         }

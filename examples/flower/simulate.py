@@ -93,7 +93,7 @@ def make_identities(folder: Path, hospitals: int) -> Path:
     """Make what ``secagg identity new`` and ``secagg identity directory`` make; return the directory's file."""
     for one in range(hospitals):
         new_signing_key(folder / f"{one}.key")
-    new_directory(folder / "cohort.json", [folder / f"{one}.pub" for one in range(hospitals)])
+    new_directory(folder / "cohort.json", {one: folder / f"{one}.pub" for one in range(hospitals)})
     return folder / "cohort.json"
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from secagg.arguments import check_choice, checked_integer, checked_rate
+from secagg.defaults import PLANNED_CORRUPT, PLANNED_DROPOUT
 from secagg.encoding.ring import packed_bytes
 from secagg.errors import DecodeError, ParameterError
 from secagg.graph_parameters import Cohort
@@ -112,8 +113,8 @@ class HEParams:
         dimension: int,
         encoding: FixedPoint,
         max_weight: int = 1,
-        dropout: float = 0.1,
-        corrupt: float = 0.05,
+        dropout: float = PLANNED_DROPOUT,
+        corrupt: float = PLANNED_CORRUPT,
         protocol: Protocol = "bfv",
         key_holder: KeyHolder = "decryptor",
         releases: int = 100,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,38 @@ def source_number(*modules: ModuleType) -> int:
         return zlib.crc32(b"".join(Path(str(module.__file__)).read_bytes() for module in modules))
     except OSError:
         return 0
+
+
+def cache_location() -> Path | None:
+    """Return the directory that compiled kernels are kept in; None if none could be written, or nothing is compiled.
+
+    It is numba's choice, made as each kernel's module was imported: NUMBA_CACHE_DIR, else beside the source, else the
+    user's cache directory; the first that can be written.
+    """
+    for dispatcher in _dispatchers:
+        if getattr(dispatcher, "stats", None) and dispatcher.stats.cache_path:
+            return Path(dispatcher.stats.cache_path)
+    return None
+
+
+def cache_is_writable() -> bool:
+    """Tell whether a kernel that is compiled now would be kept: the directory may have changed since it was chosen."""
+    location = cache_location()
+    if location is None:
+        return False
+    try:
+        tempfile.TemporaryFile(dir=location).close()
+    except OSError:
+        return False
+    return True
+
+
+def passed_over() -> str | None:
+    """Return NUMBA_CACHE_DIR as it is set, where kernels are not kept under it: it could not be written; else None."""
+    wanted, location = numba.config.CACHE_DIR, cache_location()
+    if not wanted or (location is not None and location.is_relative_to(wanted)):
+        return None
+    return str(wanted)
 
 
 def is_compiling() -> bool:

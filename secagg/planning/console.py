@@ -1,32 +1,30 @@
-"""What a comparison looks like on a terminal: a column for each protocol, a line for each cost. ASCII throughout."""
+"""What a comparison looks like on a terminal: a column for each protocol, a line for each cost. ASCII throughout.
+
+Nothing is wider than the console, and nothing is cut: tables are parted between columns, sentences between words.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from secagg.he.messages import STAGES as HE_STAGES
+from secagg.pairwise.transitions import MALICIOUS_STAGES
 from secagg.planning.comparison import Comparison
 from secagg.planning.rows import Refusal, Row
+from secagg.planning.traffic import StageTraffic
 
 THREAT_NAMES: Mapping[str, str] = {"semi-honest": "semi-honest", "malicious-server": "malicious"}
 """Short names of the threat models, for columns and labels."""
-STAGE_NAMES: Mapping[str, str] = {
-    "advertise_keys": "advertise",
-    "share_keys": "share",
-    "masked_input": "input",
-    "check_consistency": "check",
-    "unmask": "unmask",
-    "encrypted_input": "encrypt",
-}
-"""Short names of the stages."""
-
-_BOTH = "both"
+_STAGES = (*MALICIOUS_STAGES, *HE_STAGES)
+BOTH = "both"
+"""The name of all models together, where a protocol is the same in all."""
 _LINES: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("graph", lambda row: row.graph or "-"),
     ("k, neighbours", lambda row: _number(row.neighbours)),
@@ -52,14 +50,12 @@ def show(comparison: Comparison, console: Console) -> None:
     rows = tuple(row for row, _ in columns)
     if rows:
         _heading(console, "Protocols")
-        table = _table("", columns)
-        for name, text in _LINES:
-            if comparison.machine is None and name.endswith("CPU"):
-                continue
-            table.add_row(name, *(text(row) for row in rows))
-        console.print(table, soft_wrap=not console.is_terminal)
-        _heading(console, "A client's bytes by stage")
-        console.print(_stages(columns), soft_wrap=not console.is_terminal)
+        told = [line for line in _LINES if comparison.machine is not None or not line[0].endswith("CPU")]
+        _table(console, columns, [(name, [text(row) for row in rows]) for name, text in told])
+        _heading(console, "A client sends, by stage")
+        _table(console, columns, _stages(rows, lambda stage: stage.up))
+        _heading(console, "A client is sent, by stage")
+        _table(console, columns, _stages(rows, lambda stage: stage.down))
     if comparison.refusals:
         _heading(console, "Not possible")
         named = [(_name(answer), answer.reason) for answer in comparison.refusals]
@@ -77,7 +73,7 @@ def _columns(rows: Sequence[Row]) -> list[tuple[Row, str]]:
         alike = [other for other in rows if dataclasses.replace(other, threat=row.threat) == row]
         if len(alike) == len(threats) > 1:
             if alike[0] is row:
-                shown.append((row, _BOTH))
+                shown.append((row, BOTH))
         else:
             shown.append((row, THREAT_NAMES[row.threat]))
     return shown
@@ -85,7 +81,7 @@ def _columns(rows: Sequence[Row]) -> list[tuple[Row, str]]:
 
 def _name(answer: Row | Refusal, model: str | None = None) -> str:
     model = THREAT_NAMES[answer.threat] if model is None else model
-    return answer.protocol if model == _BOTH else f"{answer.protocol} {model}"
+    return answer.protocol if model == BOTH else f"{answer.protocol} {model}"
 
 
 def _workload(comparison: Comparison, console: Console) -> None:
@@ -93,33 +89,55 @@ def _workload(comparison: Comparison, console: Console) -> None:
     _heading(console, "Round")
     encoding = f"{asked.encoding.bits} bits within +-{asked.encoding.clip:g}"
     rates = f"{100 * asked.dropout:g}% may vanish, {100 * asked.corrupt:g}% may collude with the server"
-    _fact(console, "clients", f"{asked.clients}, of which {rates}")
-    _fact(console, "vector", f"{asked.dimension} values of {encoding}, weights up to {asked.max_weight}")
-    gone = f"{asked.dropped} clients vanish before their upload" if asked.dropped else "nobody vanishes"
+    _fact(console, "clients", f"{asked.clients:,}, of which {rates}")
+    _fact(console, "vector", f"{asked.dimension:,} values of {encoding}, weights up to {asked.max_weight:,}")
+    gone = f"{_clients(asked.dropped)} before their upload" if asked.dropped else "nobody vanishes"
     _fact(console, "counted for", f"{gone}; others stay to the end")
     if comparison.machine is not None:
         taken = comparison.machine.seconds
         _fact(console, "CPU", f"expected on this machine, one thread, from {taken:.1f} s of timing its operations")
 
 
-def _stages(columns: Sequence[tuple[Row, str]]) -> Table:
-    table, rows = _table("", columns), [row for row, _ in columns]
-    for stage, name in STAGE_NAMES.items():
-        found = [next((s for s in row.traffic.stages if s.stage == stage), None) for row in rows]
+def _stages(rows: Sequence[Row], size: Callable[[StageTraffic], int]) -> list[tuple[str, list[str]]]:
+    lines = []
+    for name in _STAGES:
+        found = [next((stage for stage in row.traffic.stages if stage.stage == name), None) for row in rows]
         if any(found):
-            table.add_row(f"{name}, up", *("-" if s is None else decimal(s.up) for s in found))
-            table.add_row("  down", *("-" if s is None else decimal(s.down) for s in found))
-    return table
+            lines.append((name, ["-" if stage is None else decimal(size(stage)) for stage in found]))
+    return lines
 
 
-def _table(corner: str, columns: Sequence[tuple[Row, str]]) -> Table:
-    # Six columns are to fit 80 characters, which is what a pipe is taken for
-    table = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 3 if len(columns) <= 4 else 1, 0, 0))
-    table.add_column(corner)
-    for row, model in columns:
-        model = model if len(columns) <= 4 else model.replace("-", "-\n")
-        table.add_column(f"{row.protocol}\n{model}", justify="right")
-    return table
+def _table(console: Console, columns: Sequence[tuple[Row, str]], lines: Sequence[tuple[str, Sequence[str]]]) -> None:
+    """Print a column for each protocol; what does not fit beside each other stands below, with the names again."""
+    names = max(len(name) for name, _ in lines)
+    widths = [
+        max(len(row.protocol), *map(len, model.split("-")), *(len(cells[at]) for _, cells in lines))
+        for at, (row, model) in enumerate(columns)
+    ]
+    for first, last in _blocks(widths, console.width - names):
+        if first:
+            console.print()
+        table = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 0, 0, 1))
+        table.add_column("", overflow="fold")
+        for row, model in columns[first:last]:
+            # A model's name on two lines: six columns are to fit 80 characters
+            heading = "\n".join((row.protocol, model.replace("-", "-\n")))
+            table.add_column(heading, justify="right", overflow="fold")
+        for name, cells in lines:
+            if any(cell != "-" for cell in cells[first:last]):
+                table.add_row(name, *cells[first:last])
+        console.print(table)
+
+
+def _blocks(widths: Sequence[int], room: int) -> Iterator[tuple[int, int]]:
+    """Yield which columns, each with a space before it, stand beside each other: as many as there is room for."""
+    first, taken = 0, 0
+    for at, width in enumerate(widths):
+        if at > first and taken + 1 + width > room:
+            yield first, at
+            first, taken = at, 0
+        taken += 1 + width
+    yield first, len(widths)
 
 
 def _sentences(console: Console, said: Sequence[tuple[str, str]], everybody: int) -> None:
@@ -141,9 +159,12 @@ def _fact(console: Console, name: str, text: str) -> None:
         lead = "  "
         text = f"{name}: {text}"
     room = max(console.width - len(lead), 16)
-    lines = textwrap.wrap(text, room) if console.is_terminal else [text]
-    # Text: no markup or highlighting of digits; a pipe gets whole lines whatever width is assumed
-    console.print(Text(lead + f"\n{' ' * len(lead)}".join(lines)), soft_wrap=not console.is_terminal)
+    # Text: no markup or highlighting of digits
+    console.print(Text(lead + f"\n{' ' * len(lead)}".join(textwrap.wrap(text, room))))
+
+
+def _clients(count: int) -> str:
+    return "1 client vanishes" if count == 1 else f"{count:,} clients vanish"
 
 
 def _number(value: int | None) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from importlib.util import find_spec
 
 import numpy as np
+from rich.filesize import decimal
 
 from secagg.he.chains import CHAINS, Chain, batching_prime
 from secagg.he.ciphertexts import RunningSum, pack_residues
@@ -43,6 +45,7 @@ def homomorphic_row(protocol: Protocol, workload: Workload, threat: Threat, mach
         protocol=protocol,
     )
     traffic = homomorphic_traffic(params, workload.dropped)
+    beside = _beside(params, traffic)
     codes = params.dimension * params.encoding.bits / 8
     seconds = None if machine is None or not _can_encrypt() else _seconds(params, traffic, machine)
     return Row(
@@ -59,7 +62,8 @@ def homomorphic_row(protocol: Protocol, workload: Workload, threat: Threat, mach
         server_memory=server_bytes(params),
         client_seconds=None if seconds is None else {STAGES[0]: seconds[0]},
         server_seconds=None if seconds is None else {STAGES[0]: seconds[1]},
-        notes=(*params.notes, *_notes(params, traffic)),
+        beside=beside,
+        notes=(*params.notes, *_notes(params, beside)),
     )
 
 
@@ -99,18 +103,24 @@ def _residue_bytes(params: HEParams) -> int:
     return 2 * _WORD * params.ciphertexts * params.chain.degree * len(params.chain.data_bits)
 
 
-def _notes(params: HEParams, traffic: Traffic) -> list[str]:
-    forwarded = traffic.server_received
+def _beside(params: HEParams, traffic: Traffic) -> dict[str, int]:
+    return {
+        "uploads_passed_on": traffic.server_received,
+        "release": HEADER_BYTES + Release.body_bytes(params) + SIGNATURE_BYTES,
+        "public_key": HEADER_BYTES + params.public_key_bytes + SIGNATURE_BYTES,
+    }
+
+
+def _notes(params: HEParams, beside: Mapping[str, int]) -> list[str]:
     notes = [
-        f"The server passes every upload on to the decryptor, {forwarded} bytes, and is sent "
-        f"{HEADER_BYTES + Release.body_bytes(params) + SIGNATURE_BYTES} bytes back; the public key, "
-        f"{HEADER_BYTES + params.public_key_bytes + SIGNATURE_BYTES} bytes, goes to each client once."
+        f"The server passes every upload on to the decryptor, {decimal(beside['uploads_passed_on'])}, and is sent "
+        f"{decimal(beside['release'])} back; the public key, {decimal(beside['public_key'])}, goes to each client once."
     ]
     honest = params.minimum_survivors - params.corrupt_count
     if honest < FEW_HONEST:
         notes.append(f"A sum may hold as few as {honest} honest inputs, which is little to hide among.")
     if not _can_encrypt():
-        notes.append('CPU time is not told: encrypting needs TenSEAL (pip install "secagg[he]").')
+        notes.append('CPU time is not told: encrypting needs TenSEAL (pip install ".[he]" in secagg\'s checkout).')
     return notes
 
 

@@ -79,6 +79,7 @@ def _row(row: Row) -> dict[str, Any]:
             }
             for stage in traffic.stages
         ],
+        "bytes_beside": dict(row.beside),
         "notes": list(row.notes),
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from secagg.params import Threat
 from secagg.planning.traffic import Traffic
@@ -28,6 +28,7 @@ class Row:
         client_seconds: stage -> expected CPU seconds of a client, one thread; None where no machine was timed, or where
             the package that the protocol encrypts with is not installed.
         server_seconds: stage -> the same of the server, for everybody together.
+        beside: what travels -> bytes, outside the exchanges with clients: between the server and whoever holds a key.
         notes: what a user should know about this row, a sentence each.
     """
 
@@ -44,7 +45,8 @@ class Row:
     server_memory: int
     client_seconds: Mapping[str, float] | None
     server_seconds: Mapping[str, float] | None
-    notes: tuple[str, ...]
+    beside: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def exchanges(self) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from secagg.arguments import checked_integer, checked_rate
+from secagg.defaults import PLANNED_CORRUPT, PLANNED_DROPOUT
 from secagg.errors import ParameterError
 from secagg.params import MAX_CLIENTS, MAX_DIMENSION, MAX_WEIGHT, FixedPoint
 
@@ -17,7 +18,7 @@ class Workload:
     """A round as its user knows it. Whether a protocol can carry it is for ``compare`` to say.
 
     Attributes:
-        clients: n, the clients invited, 1 to 2**20.
+        clients: n, the clients invited, 2 to 2**20.
         dimension: d, coordinates of each vector, 0 to 2**32.
         encoding: how a coordinate becomes an integer.
         max_weight: the largest weight that a client may give its vector, 1 to 2**64 - 1.
@@ -34,14 +35,14 @@ class Workload:
     dimension: int
     encoding: FixedPoint
     max_weight: int = 1
-    dropout: float = 0.1
-    corrupt: float = 0.05
+    dropout: float = PLANNED_DROPOUT
+    corrupt: float = PLANNED_CORRUPT
     actual_dropout: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.encoding, FixedPoint):
             raise ParameterError(f"encoding must be a FixedPoint, got {type(self.encoding).__name__}")
-        bounds = {"clients": (1, MAX_CLIENTS), "dimension": (0, MAX_DIMENSION), "max_weight": (1, MAX_WEIGHT)}
+        bounds = {"clients": (2, MAX_CLIENTS), "dimension": (0, MAX_DIMENSION), "max_weight": (1, MAX_WEIGHT)}
         for name, (low, high) in bounds.items():
             object.__setattr__(self, name, checked_integer(name, getattr(self, name), low, high))
         for name in ("dropout", "corrupt"):

@@ -22,6 +22,7 @@ CONTEXT_BYTES_MAX = 255
 
 _SIGN_BIT = 1 << 255
 _P = (1 << 255) - 19
+_D = -121665 * pow(121666, -1, _P) % _P
 _ORDER_8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
 # The y coordinates, canonical or not, of all points of low order: a signature under such a key fits many messages.
 _LOW_ORDER_Y = frozenset((0, 1, _P - 1, _P, _P + 1, _ORDER_8, _P - _ORDER_8))
@@ -112,13 +113,26 @@ def verify(public: bytes, signature: bytes, context: bytes, message: bytes) -> N
 
 
 def check_public(public: bytes) -> None:
-    """Check the form of a public key: 32 bytes, its one encoding, and not a point of low order.
+    """Check that 32 bytes are a public key: a point of the curve in its one encoding, and not of low order.
 
-    Whether it is a point of the curve at all shows at the first ``verify``.
+    A point outside the subgroup of prime order, a usable one plus one of low order, passes: ``verify`` is one equation
+    to everybody, so such a key's signatures are judged alike everywhere, and no two messages share one.
 
     Raises:
-        DecodeError: it does not have that form.
+        DecodeError: they are none.
+
+    Source: RFC 8032, section 5.1.3.
     """
+    y = _checked_y(public)
+    # x^2 = u/v, and v is never zero. A quotient is a square where the product is one, by Euler's criterion. (x = 0
+    # with the sign bit set, which the RFC refuses too, has low order.)
+    u, v = y * y - 1, _D * y * y + 1
+    if pow(u * v % _P, (_P - 1) // 2, _P) != 1:
+        raise DecodeError("an Ed25519 public key is no point of the curve")
+
+
+def _checked_y(public: bytes) -> int:
+    """Return the y coordinate of a key that may be a point; a ``verify`` finds out for itself whether it is one."""
     if len(public) != KEY_BYTES:
         raise DecodeError(f"an Ed25519 public key has {KEY_BYTES} bytes, not {len(public)}")
     y = int.from_bytes(public, "little") & (_SIGN_BIT - 1)
@@ -126,10 +140,11 @@ def check_public(public: bytes) -> None:
         raise DecodeError("an Ed25519 public key has low order")
     if y >= _P:
         raise DecodeError("an Ed25519 public key is not encoded canonically")
+    return y
 
 
 def _verify(public: bytes, signature: bytes, data: bytes) -> None:
-    check_public(public)
+    _checked_y(public)
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, data)
     except (InvalidSignature, ValueError):

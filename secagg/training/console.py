@@ -1,41 +1,39 @@
-"""What a training looks like on a terminal: the plan, a line a round, the result. ASCII, so any code page does."""
+"""What a training looks like on a terminal: the plan, a line a round, the result. ASCII, so any code page does.
+
+Nothing is wider than the console, and nothing is cut: what does not fit on a line goes on below it.
+"""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from secagg.he.messages import STAGES as HE_STAGES
 from secagg.he.params import HEParams
-from secagg.pairwise.transitions import STAGES
+from secagg.pairwise.transitions import MALICIOUS_STAGES, STAGES
 from secagg.params import RoundParams
 from secagg.training.driver import Plan, RoundRecord, Traffic
 from secagg.training.federation import Federation
 from secagg.training.report import Outcome, total_seconds
 
-STAGE_NAMES: Mapping[str, str] = {
-    "advertise_keys": "advertise",
-    "share_keys": "share",
-    "masked_input": "input",
-    "check_consistency": "check",
-    "unmask": "unmask",
-    "encrypted_input": "encrypt",
-    "release": "release",
-}
-"""Short names of the stages, for columns and labels."""
+STAGE_NAMES: Mapping[str, str] = {stage: stage for stage in (*MALICIOUS_STAGES, *HE_STAGES)}
+"""What the stages are called everywhere: as in ``secagg.STAGES``."""
 
-_WIDE = 108  # columns that a round's line takes in the semi-honest model, with some drop-outs at its end
-_STAGE_WIDTH = 10
+_FIGURES = f"{'round':>7}{'loss':>9}{'accuracy':>10}{'in sum':>8}{'up/client':>12}"
+_GONE = "  dropped out before"
+_DURATION = 8  # characters of "123.4 ms"
+_TIE = "\xa0"  # a space at which no line is broken; printed as any other
 
 
 class TrainingView:
     """Prints a training as it goes on; a narrow terminal gets the same facts on two lines a round.
 
     Args:
-        console: where to; its width decides the form. Piped output keeps each round on one line.
+        console: where to; its width decides the form.
     """
 
     def __init__(self, console: Console) -> None:
@@ -73,12 +71,9 @@ class TrainingView:
         for note in params.notes:
             self._fact("note", note)
 
-    def kernels(self, compiled: int, seconds: float) -> None:
-        """Say whether kernels had to be compiled."""
-        if compiled:
-            self._fact("kernels", f"compiling {compiled} kernels, once per machine, took {seconds:.1f} s")
-        else:
-            self._fact("kernels", "compiled before, taken from the cache")
+    def kernels(self, text: str) -> None:
+        """Say whether kernels had to be compiled, and where they are kept."""
+        self._fact("kernels", text)
 
     def statistics(self, traffic: Traffic, attempts: int) -> None:
         """Print round 0 and the header of the rounds' lines."""
@@ -87,9 +82,7 @@ class TrainingView:
         if attempts > 1:
             self._fact("", f"had too few survivors at first: attempt {attempts} gave the sum")
         self._fact("", f"dropped out before {_dropped(traffic)}" if traffic.dropped else "nobody dropped out")
-        stages = "".join(f"{STAGE_NAMES[stage]:>{_STAGE_WIDTH}}" for stage in self._stages)
-        tail = "" if self._narrow else f"{stages}  dropped out before"
-        self._print(f"{'round':>7}{'loss':>9}{'accuracy':>10}{'in sum':>8}{'up/client':>12}{tail}", style="bold")
+        self._print(_FIGURES if self._narrow else f"{_FIGURES}{self._columns(self._stages)}{_GONE}", style="bold")
 
     def round(self, record: RoundRecord, rounds: int) -> None:
         """Print one round."""
@@ -102,11 +95,12 @@ class TrainingView:
         gone = _dropped(traffic)
         seconds = [_duration(traffic.seconds.get(stage, 0.0)) for stage in self._stages]
         if not self._narrow:
-            self._print(f"{line}{''.join(f'{text:>{_STAGE_WIDTH}}' for text in seconds)}  {gone or '-'}")
+            self._wrapped(f"{line}{self._columns(seconds)}  ", gone or "-")
             return
         self._print(line)
         named = zip(self._stages, seconds, strict=True)
-        self._wrapped(" " * 9, ", ".join(f"{STAGE_NAMES[stage]} {text}" for stage, text in named), style="dim")
+        text = ", ".join(f"{stage} {taken.replace(' ', _TIE)}" for stage, taken in named)
+        self._wrapped(" " * 9, text, style="dim")
         if gone:
             self._wrapped(" " * 9, f"dropped out before {gone}", style="dim")
 
@@ -130,13 +124,17 @@ class TrainingView:
     def _homomorphic(self, params: HEParams) -> None:
         what = "exact" if params.protocol == "bfv" else f"approximate, {params.bits_left} bits left after flooding"
         self._fact("protocol", f"{params.protocol}, homomorphic, {what}")
-        self._fact("key", f"held by the {params.key_holder}; releases {params.releases} sums at most")
-        self._fact("upload", f"{params.ciphertexts} ciphertexts, {_size(params.ciphertext_bytes)}")
+        self._fact("key", f"held by the {params.key_holder}; releases {_count(params.releases, 'sum')} at most")
+        self._fact("upload", f"{_count(params.ciphertexts, 'ciphertext')}, {_size(params.ciphertext_bytes)}")
+
+    def _columns(self, texts: Sequence[str]) -> str:
+        """Return a text for each stage, under the stage's name or as that name."""
+        pairs = zip(self._stages, texts, strict=True)
+        return "".join(f"{text:>{max(len(stage), _DURATION) + 2}}" for stage, text in pairs)
 
     @property
     def _narrow(self) -> bool:
-        wide = _WIDE + _STAGE_WIDTH * (len(self._stages) - len(STAGES))
-        return self._console.is_terminal and self._console.width < wide
+        return self._console.width < len(_FIGURES + self._columns(self._stages) + _GONE)
 
     def _heading(self, text: str) -> None:
         self._print(f"\n{text}", style="bold cyan")
@@ -145,14 +143,14 @@ class TrainingView:
         self._wrapped(f"  {name:<11}", text)
 
     def _wrapped(self, lead: str, text: str, style: str = "") -> None:
-        """Print ``text`` after ``lead``; on a terminal, further lines are indented by as much."""
+        """Print ``text`` after ``lead``; further lines are indented by as much."""
         room = max(self._console.width - len(lead), 16)
-        lines = textwrap.wrap(text, room) if self._console.is_terminal else [text]
-        self._print(lead + f"\n{' ' * len(lead)}".join(lines), style=style)
+        lines = textwrap.wrap(text, room) or [""]
+        self._print(lead + f"\n{' ' * len(lead)}".join(lines).replace(_TIE, " "), style=style)
 
     def _print(self, text: str, style: str = "") -> None:
-        # Text: no markup or highlighting of digits; a pipe gets whole lines whatever width is assumed
-        self._console.print(Text(text, style=style), soft_wrap=not self._console.is_terminal)
+        # Text: no markup or highlighting of digits
+        self._console.print(Text(text, style=style))
 
 
 def _promise(params: RoundParams | HEParams) -> str:
@@ -169,12 +167,15 @@ def _graph(params: RoundParams) -> str:
 
 
 def _dropped(traffic: Traffic) -> str:
-    """Name the clients under the stage whose message they never sent: ``share: 1 6; unmask: 5``."""
+    """Name the clients under the stage whose message they never sent: ``share_keys: 1 6; unmask: 5``."""
     by_stage = [
-        (name, [str(party) for party, gone in traffic.dropped.items() if gone == stage])
-        for stage, name in STAGE_NAMES.items()
+        (stage, [str(party) for party, gone in traffic.dropped.items() if gone == stage]) for stage in STAGE_NAMES
     ]
-    return "; ".join(f"{name}: {' '.join(parties)}" for name, parties in by_stage if parties)
+    return "; ".join(f"{stage}: {' '.join(parties)}" for stage, parties in by_stage if parties)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _size(count: int) -> str:

@@ -18,6 +18,7 @@ from typing import Any, get_args
 import numpy as np
 
 import secagg
+from secagg.defaults import PLANNED_CORRUPT, PLANNED_DROPOUT
 from secagg.errors import InputError, ParameterError, TooFewClients
 from secagg.he.keys import DecryptionKey
 from secagg.he.messages import STAGES as HE_STAGES
@@ -59,9 +60,9 @@ class Settings:
 
     rounds: int = 20
     seed: int = 1
-    dropout: float = 0.2
+    dropout: float = PLANNED_DROPOUT
     actual_dropout: float | None = None
-    corrupt: float = 0.1
+    corrupt: float = PLANNED_CORRUPT
     protocol: Protocol | HEProtocol = "secagg+"
     threat: Threat = "semi-honest"
     key_holder: KeyHolder = "decryptor"
@@ -213,6 +214,22 @@ def plan(federation: Federation, settings: Settings) -> Plan:
         planned(2 * features, STATISTICS_ENCODING, STATISTICS_ATTEMPTS),
         planned(features + 1, settings.encoding, settings.rounds),
     )
+
+
+def fewest_clients(settings: Settings, most: int) -> int | None:
+    """Return the least number of clients, up to ``most``, that a round can be planned for; None if there is none."""
+    for clients in range(1, most + 1):
+        asked: dict[str, Any] = {"clients": clients, "dimension": 1, "encoding": settings.encoding}
+        asked |= {"dropout": settings.dropout, "corrupt": settings.corrupt, "protocol": settings.protocol}
+        try:
+            if settings.protocol in get_args(Protocol):
+                RoundParams.plan(**asked, threat=settings.threat)
+            else:
+                HEParams.plan(**asked)
+        except ParameterError:
+            continue
+        return clients
+    return None
 
 
 def draw_faults(

@@ -69,6 +69,15 @@ def names() -> tuple[str, ...]:
     return tuple(_SOURCES)
 
 
+def most_clients(name: str) -> int:
+    """Return how many clients the federation ``name`` can be split among: one record each.
+
+    Raises:
+        InputError: unknown name.
+    """
+    return len(_split_held_out(_records_of(name)[1], np.random.default_rng(0))[1])
+
+
 def load(name: str, *, clients: int, seed: int) -> Federation:
     """Build the federation ``name`` of ``clients`` parties; the same name, clients and seed give the same split.
 
@@ -79,18 +88,22 @@ def load(name: str, *, clients: int, seed: int) -> Federation:
         InputError: unknown name, negative seed, fewer than one client, or more clients than records.
         ModuleNotFoundError: scikit-learn, which bundles the records, is not installed.
     """
-    if name not in _SOURCES:
-        raise InputError(f"unknown federation {name!r}; known: {', '.join(_SOURCES)}")
+    schema, records = _records_of(name)
     if seed < 0:
         raise InputError(f"seed must be at least 0, got {seed}")
-    schema, records = _SOURCES[name]()
     rng = np.random.default_rng([seed, _PARTITION_STREAM])
     held_out, rest = _split_held_out(records, rng)
     if not 1 <= clients <= len(rest):
-        raise InputError(f"{name} has {len(rest)} records to train on: clients must be 1 to {len(rest)}, got {clients}")
+        raise InputError(f"{name} has records for 1 to {len(rest)} clients, got {clients}")
     parts = _deal(records.y[rest], _sizes(len(rest), clients, rng), rng)
     parties = tuple(_take(records, rest[part]) for part in parts)
     return Federation(schema, parties, _take(records, held_out))
+
+
+def _records_of(name: str) -> tuple[Schema, Records]:
+    if name not in _SOURCES:
+        raise InputError(f"unknown federation {name!r}; known: {', '.join(_SOURCES)}")
+    return _SOURCES[name]()
 
 
 def _take(records: Records, indices: Indices) -> Records:

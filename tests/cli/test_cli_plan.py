@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
 
+import secagg
 from secagg import cli
 from secagg.planning import calibration
 
@@ -24,10 +27,56 @@ def test_a_table_has_a_column_for_each_protocol_and_model():
     assert done.exit_code == 0, done.output
     assert done.stdout.isascii()
     lines = {line[:15].strip(): line[15:].split() for line in done.stdout.splitlines()}
-    assert lines["k, neighbours"] == ["99", "16", "-", "-", "99", "26"]
+    assert lines["k, neighbours"] == ["99", "28", "-", "-", "99", "52"]
     assert lines["exchanges"] == ["4", "4", "1", "1", "5", "5"]
     assert "client CPU" not in lines
-    assert "check, up" in done.stdout
+    for stage in (*secagg.STAGES, "check_consistency", "encrypted_input"):
+        assert done.stdout.count(f"\n{stage} ") == 2, stage
+
+
+@pytest.mark.parametrize("columns", [30, 60, 80, 113, 200])
+def test_nothing_is_wider_than_the_terminal_and_nothing_is_lost(columns):
+    whole = CliRunner().invoke(cli.app, QUICK, env={"COLUMNS": "1000"})
+    done = CliRunner().invoke(cli.app, QUICK, env={"COLUMNS": str(columns)})
+    assert done.exit_code == 0, done.output
+    assert max(map(len, done.stdout.splitlines())) <= columns
+    # Figures and words are the same; names of lines and columns stand again where a table is parted
+    cells, wanted = (collections.Counter(one.stdout.replace(":", " ").split()) for one in (done, whole))
+    for word, times in wanted.items():
+        assert cells[word] >= times or word == "-", word
+
+
+def test_a_pipe_gets_whole_lines():
+    done = CliRunner().invoke(cli.app, QUICK, env={"COLUMNS": None})
+    assert any(len(line) > 120 and line.endswith("goes to each client once.") for line in done.stdout.splitlines())
+
+
+def test_sizes_are_for_people_on_the_terminal_and_exact_in_json():
+    done = invoke(*QUICK, "--json", "-")
+    assert re.findall(r"\d{4,} bytes", done.stderr) == []
+    bfv = next(row for row in json.loads(done.stdout)["rows"] if row["protocol"] == "bfv")
+    assert bfv["bytes_beside"]["uploads_passed_on"] == bfv["server"]["bytes_received"]
+    assert "107 kB" in done.stderr or "106.6 kB" in done.stderr
+
+
+def test_the_rates_are_the_librarys():
+    workload = json.loads(invoke(*QUICK, "--json", "-").stdout)["workload"]
+    planned = secagg.RoundParams.plan(clients=100, dimension=1000, encoding=secagg.FixedPoint(clip=1.0, bits=16))
+    assert (workload["dropout"], workload["corrupt"]) == (planned.dropout, planned.corrupt)
+    assert workload["max_weight"] == planned.max_weight
+
+
+def test_kernels_that_cannot_be_kept_are_told_of(monkeypatch):
+    from secagg.kernels import jit
+
+    ticks = itertools.count()
+    real = calibration.calibrate
+    monkeypatch.setattr(calibration, "calibrate", lambda **asked: real(**asked, clock=lambda: next(ticks) * 1e-3))
+    monkeypatch.setattr(jit, "cache_location", lambda: None)
+    done = invoke(*SMALL)
+    assert done.exit_code == 0, done.output
+    assert "every process compiles anew" in done.stdout
+    assert "NUMBA_CACHE_DIR" in done.stdout
 
 
 def test_timing_adds_cpu_lines(monkeypatch):

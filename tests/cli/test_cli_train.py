@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import secagg
 from secagg import cli
 from secagg._version import __version__
+from secagg.cli.errors import EXIT_FAILURE, EXIT_PARAMETER, EXIT_TOO_FEW
 
 pytest.importorskip("sklearn")
 
@@ -95,14 +96,28 @@ def test_a_readable_course_is_printed():
     assert done.stdout.isascii()
 
 
-def test_a_narrow_terminal_splits_a_rounds_line(monkeypatch):
-    from rich.console import Console
-
-    monkeypatch.setattr(cli, "Console", lambda **_: Console(force_terminal=True, width=60, color_system=None))
-    done = invoke(*QUICK)
+@pytest.mark.parametrize("columns", [60, 80, 113, 200])
+@pytest.mark.parametrize(
+    "asked",
+    [("--threat", "malicious-server"), ("--actual-dropout", "0.3"), ("--clients", "100"), ("--protocol", "ckks")],
+    ids=lambda asked: asked[1],
+)
+def test_nothing_is_wider_than_the_terminal(asked, columns):
+    if asked[1] == "ckks":
+        pytest.importorskip("tenseal")
+    done = invoke("train", "--rounds", "2", *asked, COLUMNS=str(columns))
     assert done.exit_code == 0, done.output
-    assert "advertise " in done.stdout
-    assert "unmask " in done.stdout
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= columns
+    for stage in ("encrypted_input",) if asked[1] == "ckks" else secagg.STAGES:
+        assert any(stage in line for line in lines)
+    # On a line of its own below the round's, or as a column
+    assert ("advertise_keys " in done.stdout.partition("Rounds")[2]) == (asked[1] != "ckks")
+
+
+def test_no_duration_is_parted_from_its_unit():
+    done = invoke("train", "--rounds", "6", "--threat", "malicious-server", COLUMNS="113")
+    assert not any(line.strip().startswith("ms") for line in done.stdout.splitlines())
 
 
 def test_no_colour_codes_in_a_pipe(piped):
@@ -145,7 +160,7 @@ def test_the_threat_model_is_planned_shown_and_reported(threat, stages, tmp_path
     done = invoke("train", "--rounds", "6", "--threat", threat, "--json", str(figures))
     assert done.exit_code == 0, done.output
     assert f"threat     {threat}: the aggregator may" in done.stdout
-    assert ("check" in done.stdout) == (stages == 5)
+    assert ("check_consistency" in done.stdout) == (stages == 5)
     report = strict_json(figures.read_text(encoding="utf-8"))
     assert report["parameters"]["threat"] == report["statistics_round"]["parameters"]["threat"] == threat
     for entry in (report["statistics_round"], *report["rounds"]):
@@ -167,19 +182,16 @@ def test_homomorphic_sums_train_are_shown_and_plotted(protocol, tmp_path):
     assert set(report["rounds"][0]["bytes_up"]) == {"encrypted_input", "release"}
     assert report["final"]["distance"] <= report["final"]["bound"]
     assert "any one of them together with the aggregator" in " ".join(done.stderr.split())
-    assert "encrypt" in done.stderr
+    assert "encrypted_input" in done.stderr
     assert "key held by the clients" in picture.read_text(encoding="utf-8")
 
 
-def test_a_malicious_servers_training_is_plotted_and_fits_narrow_terminals(monkeypatch, tmp_path):
+def test_a_malicious_servers_training_is_plotted_and_fits_narrow_terminals(tmp_path):
     pytest.importorskip("matplotlib")
-    from rich.console import Console
-
     plot = tmp_path / "run.svg"
-    monkeypatch.setattr(cli, "Console", lambda **_: Console(force_terminal=True, width=112, color_system=None))
-    done = invoke(*QUICK, "--threat", "malicious-server", "--plot", str(plot))
+    done = invoke(*QUICK, "--threat", "malicious-server", "--plot", str(plot), COLUMNS="112")
     assert done.exit_code == 0, done.output
-    assert "check " in done.stdout
+    assert "check_consistency " in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 112
     assert "malicious-server" in plot.read_text(encoding="utf-8")
 
@@ -196,10 +208,17 @@ def test_a_hundred_clients_use_the_sparse_graph():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--clients", "1"), "clients"),
-        (("--clients", "2"), "clients"),
-        (("--clients", "399"), "398"),
-        (("--clients", "-5"), "clients"),
+        (("--clients", "1"), "clients must be 4 to 398, got 1"),
+        (("--clients", "3"), "clients must be 4 to 398, got 3"),
+        (("--clients", "399"), "clients must be 4 to 398, got 399"),
+        (("--clients", "-5"), "clients must be 4 to 398, got -5"),
+        (("--clients", "2", "--dropout", "0", "--threat", "malicious-server"), "3 to 398, got 2"),
+        (("--clients", "125", "--federation", "wine"), "4 to 124, got 125"),
+        (("--clients", "ten"), "--clients"),
+        (("--protocol", "secagg2"), "--protocol"),
+        (("--json",), "--json"),
+        (("--json", "."), "directory"),
+        (("--colour",), "--colour"),
         (("--rounds", "0"), "rounds"),
         (("--seed", "-1"), "seed"),
         (("--threads", "0"), "threads"),
@@ -223,36 +242,52 @@ def test_a_hundred_clients_use_the_sparse_graph():
 )
 def test_bad_parameters_exit_with_2_and_one_line(arguments, words):
     done = invoke("train", *arguments)
-    assert done.exit_code == cli.EXIT_PARAMETER, done.output
+    assert done.exit_code == EXIT_PARAMETER, done.output
     assert words in one_error_line(done.stderr)
+    assert done.stdout == ""
 
 
 def test_a_parameter_error_in_a_process_prints_no_traceback():
     done = secagg_process("train", "--clip", "0")
-    assert done.returncode == cli.EXIT_PARAMETER
+    assert done.returncode == EXIT_PARAMETER
     assert done.stdout == ""
     assert "clip" in one_error_line(done.stderr)
 
 
 def test_too_few_clients_exits_with_3():
     done = invoke(*QUICK, "--actual-dropout", "1")
-    assert done.exit_code == cli.EXIT_TOO_FEW
+    assert done.exit_code == EXIT_TOO_FEW
     assert "too few clients" in one_error_line(done.stderr)
 
 
-def test_a_missing_package_names_the_extra(monkeypatch):
+@pytest.mark.parametrize(
+    ("module", "arguments", "package", "extra"),
+    [
+        ("sklearn", (), "scikit-learn", "demo"),
+        ("matplotlib", ("--plot", "run.png"), "matplotlib", "plot"),
+        ("tenseal", ("--protocol", "bfv"), "TenSEAL", "he"),
+        ("zstandard", ("--protocol", "ckks"), "zstandard", "he"),
+    ],
+)
+def test_a_missing_package_is_noticed_before_any_work(module, arguments, package, extra, monkeypatch):
+    def never(*_):
+        raise AssertionError("work was begun")
+
+    monkeypatch.setattr("secagg.cli.train._train", never)
+    monkeypatch.setitem(sys.modules, module, None)
+    done = invoke(*QUICK, *arguments)
+    assert done.exit_code == EXIT_FAILURE
+    said = one_error_line(done.stderr)
+    assert f"this needs {package}, which is not installed" in said
+    assert f'in secagg\'s checkout, run: pip install ".[{extra}]"' in said
+    assert done.stdout == ""
+
+
+def test_a_package_that_turns_out_to_miss_is_named_too(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     done = invoke(*QUICK)
-    assert done.exit_code == cli.EXIT_FAILURE
-    assert 'pip install "secagg[demo]"' in one_error_line(done.stderr)
-
-
-def test_a_missing_plotting_package_is_noticed_before_training(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
-    done = invoke(*QUICK, "--plot", str(tmp_path / "run.png"))
-    assert done.exit_code == cli.EXIT_FAILURE
-    assert 'pip install "secagg[plot]"' in one_error_line(done.stderr)
-    assert "Rounds" not in done.stdout
+    assert done.exit_code == EXIT_FAILURE
+    assert 'pip install ".[demo]"' in one_error_line(done.stderr)
 
 
 def test_the_environment_sets_the_threads(monkeypatch):
@@ -281,8 +316,8 @@ def test_version_and_help():
     assert invoke("--version").stdout.strip() == f"secagg {__version__}"
     shown = invoke("--help")
     assert shown.exit_code == 0
-    assert "train" in shown.stdout
-    assert "selftest" in shown.stdout
+    for command in ("train", "plan", "warmup", "selftest", "identity"):
+        assert f"  {command}" in shown.stdout
 
 
 def test_help_loads_nothing_heavy():
@@ -293,25 +328,6 @@ def test_help_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_selftest_names_the_path():
-    report = strict_json(invoke("selftest", "--json").stdout)
-    assert report["aes_path"]
-    shown = invoke("selftest")
-    assert shown.exit_code == 0
-    assert str(report["aes_path"]) in shown.stdout
-    assert "selftest passed" in shown.stdout
-
-
-def test_a_failed_selftest_is_one_line(monkeypatch):
-    def fail() -> None:
-        raise secagg.SelfTestError("AES path vaes512 gave a wrong known answer")
-
-    monkeypatch.setattr(secagg, "selftest", fail)
-    done = invoke("selftest")
-    assert done.exit_code == cli.EXIT_FAILURE
-    assert "vaes512" in one_error_line(done.stderr)
 
 
 def test_nothing_is_left_behind(tmp_path):

@@ -43,6 +43,7 @@ ROW = exactly(
     client=exactly(bytes_up=COUNT, bytes_down=COUNT, expansion=NUMBER, memory_bytes=COUNT, seconds=NUMBER),
     server=exactly(bytes_received=COUNT, bytes_sent=COUNT, memory_bytes=COUNT, seconds=NUMBER),
     stages={"type": "array", "items": STAGE, "minItems": 1},
+    bytes_beside={"type": "object", "additionalProperties": COUNT},
     notes={"type": "array", "items": {"type": "string"}},
 )
 SCHEMA = exactly(

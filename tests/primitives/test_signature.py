@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -116,31 +117,34 @@ def _add(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:
     )
 
 
-def _low_order_y() -> set[int]:
-    """Find the y coordinates of order 1, 2, 4 and 8 as the multiples by the group's order of arbitrary points."""
-    found: set[int] = set()
-    d = -121665 * pow(121666, -1, P) % P
-    for y in range(2, 40):
-        square = (y * y - 1) * pow(d * y * y + 1, -1, P) % P
-        x = pow(square, (P + 3) // 8, P)
-        x = x if x * x % P == square else x * pow(2, (P - 1) // 4, P) % P
-        if x * x % P != square:
-            continue
-        point, scalar, torsion = (x, y), ORDER, (0, 1)
-        while scalar:
-            torsion = _add(torsion, point) if scalar & 1 else torsion
-            point, scalar = _add(point, point), scalar >> 1
-        multiple = torsion
-        for _ in range(8):
-            found.add(multiple[1])
-            multiple = _add(multiple, torsion)
+def _times(point: tuple[int, int], scalar: int) -> tuple[int, int]:
+    found = (0, 1)
+    while scalar:
+        found = _add(found, point) if scalar & 1 else found
+        point, scalar = _add(point, point), scalar >> 1
     return found
 
 
+def _torsion() -> list[tuple[int, int]]:
+    """List points of low order: the multiples by the group's order of arbitrary points."""
+    found = []
+    for y in range(2, 12):
+        square = (y * y - 1) * pow(-121665 * pow(121666, -1, P) * y * y + 1, -1, P) % P
+        x = pow(square, (P + 3) // 8, P)
+        x = x if x * x % P == square else x * pow(2, (P - 1) // 4, P) % P
+        if x * x % P == square:
+            found.append(_times((x, y), ORDER))
+    return found
+
+
+TORSION = _torsion()
+LOW_ORDER_Y = {_times(point, multiple)[1] for point in TORSION for multiple in range(8)}
+"""The y coordinates of order 1, 2, 4 and 8."""
+
+
 def test_low_order_keys_are_refused() -> None:
-    low = _low_order_y()
-    assert len(low) == 5
-    for y in low | {P, P + 1}:
+    assert len(LOW_ORDER_Y) == 5
+    for y in LOW_ORDER_Y | {P, P + 1}:
         for sign in (0, 1 << 255):
             public = (y | sign).to_bytes(32, "little")
             with pytest.raises(DecodeError, match="low order"):
@@ -150,7 +154,9 @@ def test_low_order_keys_are_refused() -> None:
                 verify(public, (1).to_bytes(32, "little") + bytes(32), b"", b"")
 
 
-def test_no_point_of_the_curve_is_refused() -> None:
+def test_what_is_no_point_of_the_curve_is_refused() -> None:
+    with pytest.raises(DecodeError, match="no point of the curve"):
+        check_public((2).to_bytes(32, "little"))
     with pytest.raises(DecodeError):
         verify((2).to_bytes(32, "little"), bytes(64), b"", b"")
 
@@ -208,10 +214,90 @@ def test_randomness_and_pickle() -> None:
 
 
 def test_a_key_of_another_than_its_one_encoding_is_refused() -> None:
-    """y = 2 is no low order, and 2 + p, where it fits, names the same point: the second form is refused."""
+    """What is below 2^255 may be 19 above another y: the second form of a point is refused, as is a y out of range."""
     check_public((3).to_bytes(32, "little"))
     for y in range(3, 19):
         with pytest.raises(DecodeError, match=r"canonically|low order"):
-            check_public((2**255 - 19 + y).to_bytes(32, "little"))
+            check_public((P + y).to_bytes(32, "little"))
     with pytest.raises(DecodeError, match="canonically"):
         check_public((2**256 - 1).to_bytes(32, "little"))
+
+
+def _is_point(public: bytes) -> bool:
+    """Ask the other implementation, which decodes as RFC 8032 does."""
+    eddsa = pytest.importorskip("Crypto.Signature.eddsa")
+    try:
+        eddsa.import_public_key(public)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_low(public: bytes) -> bool:
+    return int.from_bytes(public, "little") % 2**255 in (*LOW_ORDER_Y, P, P + 1)
+
+
+def _is_usable(public: bytes) -> bool:
+    try:
+        check_public(public)
+    except DecodeError:
+        return False
+    return True
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_points_are_those_that_pycryptodome_decodes(public: bytes) -> None:
+    assert _is_usable(public) == (_is_point(public) and not _is_low(public))
+
+
+def test_half_of_all_y_are_points() -> None:
+    found = {sign: [_is_usable((y | sign).to_bytes(32, "little")) for y in range(2, 400)] for sign in (0, 1 << 255)}
+    assert found[0] == found[1 << 255]
+    assert 150 < sum(found[0]) < 250
+
+
+def test_the_keys_of_the_vectors_are_points(wycheproof: Callable[..., Any]) -> None:
+    for _, public, *_ in RFC_8032:
+        check_public(bytes.fromhex(public))
+    for group, case in wycheproof("Signature", "ed25519_test.json"):
+        public = bytes.fromhex(group["publicKey"]["pk"])
+        assert _is_usable(public) == (_is_point(public) and not _is_low(public))
+        assert _is_usable(public) or case["result"] != "valid"
+
+
+def test_zero_with_the_sign_bit_is_refused() -> None:
+    """RFC 8032, 5.1.3, step 4: x = 0 has no negative. Both points with x = 0 have low order."""
+    for y in (1, P - 1):
+        with pytest.raises(DecodeError, match="low order"):
+            check_public((y | 1 << 255).to_bytes(32, "little"))
+
+
+def test_a_key_of_mixed_order_binds_like_any_other() -> None:
+    """A usable point plus one of order 8 is a key: it signs one message in eight, to everybody, and no second one."""
+    base = (15112221349535400772501151409588531511454012693041857206046113283949847762202, 4 * pow(5, -1, P) % P)
+    secret = 0x1234567890ABCDEF1234567890ABCDEF
+    order_8 = next(point for point in TORSION if _times(point, 4)[1] != 1)
+    x, y = _add(_times(base, secret), order_8)
+    public = (y | (x & 1) << 255).to_bytes(32, "little")
+    check_public(public)
+    assert _is_point(public)
+    nonce = 99
+    rx, ry = _times(base, nonce)
+    r = (ry | (rx & 1) << 255).to_bytes(32, "little")
+    kept = []
+    for number in range(64):
+        message = bytes([number])
+        hashed = hashlib.sha512(r + public + signature._in_context(b"", message)).digest()
+        k = int.from_bytes(hashed, "little") % ORDER
+        signed = r + ((nonce + k * secret) % ORDER).to_bytes(32, "little")
+        try:
+            verify(public, signed, b"", message)
+        except DecodeError:
+            assert k % 8
+            continue
+        assert k % 8 == 0
+        kept.append((message, signed))
+    assert kept
+    for message, signed in kept:
+        with pytest.raises(DecodeError):
+            verify(public, signed, b"", message + b"\0")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import TypedDict, get_args
 
 from secagg.arguments import check_choice, checked_integer, checked_rate, checked_real
+from secagg.defaults import PLANNED_CORRUPT, PLANNED_DROPOUT
 from secagg.encoded_params import UnprovedParams
 from secagg.errors import DecodeError, ParameterError, ServerFault
 from secagg.params import MAX_CLIENTS, MAX_WEIGHT, FixedPoint, Protocol, RoundParams, Threat
@@ -59,8 +60,8 @@ class Agreement:
     clip: float = 3.0
     bits: int = 16
     max_weight: int = 1 << 16
-    dropout: float = 0.2
-    corrupt: float = 0.1
+    dropout: float = PLANNED_DROPOUT
+    corrupt: float = PLANNED_CORRUPT
     min_clients: int = 3
     protocol: Protocol = "secagg+"
     metrics: Mapping[str, float] = field(default_factory=dict)

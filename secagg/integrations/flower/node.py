@@ -11,7 +11,7 @@ from flwr.app import Context
 
 from secagg.errors import DecodeError, InputError
 from secagg.identity import Directory, Identity
-from secagg.identity_files import read_directory, read_seal_key, read_signing_key
+from secagg.identity_files import kind_of, read_directory, read_seal_key, read_signing_key
 
 KEY, DIRECTORY, DIGEST = "secagg-key", "secagg-directory", "secagg-directory-digest"
 STATE, SEAL_KEY = "secagg-state", "secagg-seal-key"
@@ -74,10 +74,11 @@ def _directory(context: Context) -> Directory:
         )
     if DIRECTORY not in context.run_config:
         raise InputError(f"the run's configuration holds no {DIRECTORY}")
-    directory = Directory.from_json(str(context.run_config[DIRECTORY]))
-    if directory.digest().hex() != str(own[DIGEST]).lower():
-        raise InputError("the run's directory is not the one whose digest this node pins")
-    return directory
+    try:
+        pinned = bytes.fromhex(str(own[DIGEST]))
+    except ValueError:
+        raise InputError(f"{DIGEST} is no digest: secagg identity directory prints it, 64 hexadecimal digits") from None
+    return Directory.from_json(str(context.run_config[DIRECTORY]), pinned=pinned)
 
 
 def _read(read: Callable[[Path], Read], value: object, name: str) -> Read:
@@ -88,4 +89,5 @@ def _read(read: Callable[[Path], Read], value: object, name: str) -> Read:
     try:
         return read(path)
     except DecodeError:
-        raise DecodeError(f"the file that {name} names does not hold what it should") from None
+        kind = kind_of(path)
+        raise DecodeError(f"the file that {name} names does not hold what it should: it looks like {kind}") from None

@@ -202,7 +202,7 @@ def identities(folder: Path, nodes: Iterable[int]) -> tuple[dict[int, dict[str, 
     nodes = list(nodes)
     for node in nodes:
         new_signing_key(folder / f"{node}.key")
-    directory = new_directory(folder / "cohort.json", [folder / f"{node}.pub" for node in nodes])
+    directory = new_directory(folder / "cohort.json", {one: folder / f"{node}.pub" for one, node in enumerate(nodes)})
     configs = {
         node: {
             "secagg-key": str(folder / f"{node}.key"),

@@ -184,7 +184,7 @@ def test_a_directory_that_the_node_does_not_pin_is_refused(tmp_path):
     foreign = Directory({one: SigningKey.generate().public for one in range(5)})
     _, grid = malicious(tmp_path, run_directory=foreign.to_json())
     start(grid)
-    wanted = "not the one whose digest this node pins"
+    wanted = "not the one whose digest is pinned"
     assert [wanted in grid.rounds[0].faults[node] for node in NODES] == [True] * 5
 
 
