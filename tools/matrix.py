@@ -36,7 +36,10 @@ SHOWN = ("numpy", "numba", "cryptography", "typer", "scikit-learn", "tenseal")
 PART = (
     "tests/test_readme.py",
     "tests/test_integrating.py",
+    "tests/test_deploying.py",
+    "tests/test_field_types.py",
     "tests/test_layering.py",
+    "tests/session/test_forked.py",
     "tests/session/test_restore.py",
     "tests/session/test_single.py",
     "tests/session/test_malicious_server.py",
