@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import secagg
 from secagg import cli
+from secagg.kernels import jit
 from secagg.planning import calibration
 
 SMALL = ("plan", "--clients", "100", "--dimension", "1000")
@@ -66,9 +67,8 @@ def test_the_rates_are_the_librarys():
     assert workload["max_weight"] == planned.max_weight
 
 
+@pytest.mark.skipif(not jit.is_compiling(), reason="nothing is compiled")
 def test_kernels_that_cannot_be_kept_are_told_of(monkeypatch):
-    from secagg.kernels import jit
-
     ticks = itertools.count()
     real = calibration.calibrate
     monkeypatch.setattr(calibration, "calibrate", lambda **asked: real(**asked, clock=lambda: next(ticks) * 1e-3))
