@@ -7,11 +7,15 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.errors import InputError
 from secagg.params import RoundParams
 from secagg.primitives.kdf import Label, derive, digest
 from secagg.wire import SUITE, VERSION, encode_bitmap
 
 CHANNEL_KEY_BYTES = 32
+MIN_BEACON_BYTES = 16
+NO_BEACON = bytes(32)
+"""What stands for the beacon where none draws the graph; no beacon has this hash."""
 
 
 def context_digest(context: bytes) -> bytes:
@@ -45,9 +49,27 @@ def consistency_digest(session: bytes, shared: NDArray[np.bool_], survivors: NDA
     return digest(Label.CONSISTENCY, session, encode_bitmap(shared), encode_bitmap(survivors))
 
 
-def accepted_digest(session: bytes, relayed: bytes) -> bytes:
-    """Return what an upload says of the body of RELAYED_SHARES that its client accepted: U2, and every row."""
-    return digest(Label.ACCEPTED_SHARES, session, relayed)
+def check_beacon(beacon: bytes) -> None:
+    """Check what a caller passes as a beacon.
+
+    Raises:
+        InputError: it is not bytes, or shorter than 16.
+    """
+    if not isinstance(beacon, bytes) or len(beacon) < MIN_BEACON_BYTES:
+        raise InputError(f"a beacon must be at least {MIN_BEACON_BYTES} bytes")
+
+
+def beacon_digest(beacon: bytes | None) -> bytes:
+    """Return what clients sign of the beacon that drew their graph: 32 bytes, all zero for None, the complete graph."""
+    return NO_BEACON if beacon is None else digest(Label.BEACON, beacon)
+
+
+def accepted_digest(session: bytes, beacon: bytes, relayed: bytes) -> bytes:
+    """Return what an upload says of the body of RELAYED_SHARES that its client accepted: U2, and every row.
+
+    Whose row is whose follows from the graph, so ``beacon``, a ``beacon_digest``, stands beside it.
+    """
+    return digest(Label.ACCEPTED_SHARES, session, beacon, relayed)
 
 
 def channel_keys(secret: bytes, session: bytes, own: int, peer: int) -> tuple[bytes, bytes]:

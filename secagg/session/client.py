@@ -15,7 +15,7 @@ from secagg.pairwise import client as steps
 from secagg.pairwise import client_states as states
 from secagg.pairwise import release
 from secagg.pairwise.graph import CompleteGraph, beacon_ring, ring_neighbours
-from secagg.pairwise.identifiers import context_digest
+from secagg.pairwise.identifiers import check_beacon, context_digest
 from secagg.pairwise.messages import (
     FORMATS,
     Consistency,
@@ -39,7 +39,6 @@ from secagg.session.roster import checked_id
 from secagg.session.saved import load_client, save_client
 from secagg.wire import HEADER_BYTES, SERVER, Buffer, Header, open_message
 
-MIN_BEACON_BYTES = 16
 _Message = KeyAdvertisement | EncryptedShares | Consistency | UnmaskShares
 
 
@@ -204,6 +203,8 @@ class ClientSession(Single):
     def use_beacon(self, beacon: bytes) -> Reply:
         """Draw the graph from a public beacon, and deal shares to the neighbours that it gives this client.
 
+        What this client signs from here on names the beacon, so a server that was given another refuses it.
+
         Args:
             beacon: at least 16 bytes, unpublished when ``receive`` returned BeaconNeeded; the same for every party.
 
@@ -216,8 +217,7 @@ class ClientSession(Single):
         state = self._state
         if not isinstance(state, states.Fixed):
             raise LocalProtocolError("a beacon is used once, after receive() returned BeaconNeeded")
-        if not isinstance(beacon, bytes) or len(beacon) < MIN_BEACON_BYTES:
-            raise InputError(f"a beacon must be at least {MIN_BEACON_BYTES} bytes")
+        check_beacon(beacon)
         request, _ = self._answers[Kind.ROSTER]
         return self._share(state, request, beacon)
 
@@ -336,8 +336,10 @@ class ClientSession(Single):
             neighbourhood = roster.neighbours
         else:
             neighbourhood = CompleteGraph(params.clients).neighbours(state.position)
-        after, message = steps.share_keys(self._party, state, neighbourhood, self._randomness, identity=self._identity)
-        return self._answer(Kind.ROSTER, request, after, message, state.session_id)
+        after, message = steps.share_keys(
+            self._party, state, neighbourhood, self._randomness, identity=self._identity, beacon=beacon
+        )
+        return self._answer(Kind.ROSTER, request, after, message, state.session_id, attached=after.beacon)
 
     def _receive_shares(self, state: states.Shared, body: memoryview, request: bytes) -> InputNeeded:
         params = self._party.params
@@ -353,11 +355,18 @@ class ClientSession(Single):
         return InputNeeded(int(relay.shared.sum()))
 
     def _answer(
-        self, request_kind: Kind, request: bytes, after: states.ClientState, message: _Message, session: bytes
+        self,
+        request_kind: Kind,
+        request: bytes,
+        after: states.ClientState,
+        message: _Message,
+        session: bytes,
+        *,
+        attached: bytes = b"",
     ) -> Reply:
         header = Header(kind=_REPLY_TO[type(message)], sender=self._party.client_id, session=session)
         body = message.encode()
-        signature = b"" if self._identity is None else self._identity.sign(header, body)
+        signature = b"" if self._identity is None else self._identity.sign(header, body, attached=attached)
         payload = header.encode() + body + signature
         self._state = after
         self._answers[request_kind] = (request, payload)

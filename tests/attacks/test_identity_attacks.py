@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import secagg
+from cheats import signed_parts
 from cohort import Cohort, deterministic
 from plays import THREATS, codes_of, cohort_at, entry_at, flipped, parameters, replaced, restored, signed
 from secagg import Directory, Identity, InputError, PeerFault, ServerFault, ServerSession
@@ -148,18 +149,19 @@ def test_04_key_substitution_every_reply_bears_its_senders_signature_of_this_kin
     cohort = cohort_at(stage, parameters("malicious-server"))
     reply = cohort.answer(2, cohort.server.requests()[2])
     before = cohort.server.save()
-    header, body = reply[:HEADER_BYTES], reply[HEADER_BYTES:-64]
+    header, (body, attached) = reply[:HEADER_BYTES], signed_parts(cohort, reply)
     kind, session = header[6], header[16:]
     own, right = cohort.identities[2], Header(kind=kind, sender=2, session=session)
     stranger = Identity(key=secagg.SigningKey.generate(), directory=cohort.directory)
     forgeries = [
         reply[:-64],
         reply[:-64] + bytes(64),
-        reply[:-64] + stranger.sign(right, body),
-        reply[:-64] + cohort.identities[3].sign(right, body),
-        reply[:-64] + own.sign(Header(kind=kind ^ 2, sender=2, session=session), body),
-        reply[:-64] + own.sign(Header(kind=kind, sender=3, session=session), body),
-        reply[:-64] + own.sign(Header(kind=kind, sender=2, session=bytes(32)), body),
+        reply[:-64] + stranger.sign(right, body, attached=attached),
+        reply[:-64] + cohort.identities[3].sign(right, body, attached=attached),
+        reply[:-64] + own.sign(Header(kind=kind ^ 2, sender=2, session=session), body, attached=attached),
+        reply[:-64] + own.sign(Header(kind=kind, sender=3, session=session), body, attached=attached),
+        reply[:-64] + own.sign(Header(kind=kind, sender=2, session=bytes(32)), body, attached=attached),
+        reply[:-64] + own.sign(right, body, attached=bytes(31)),
         flipped(reply, HEADER_BYTES),
         header,
     ]

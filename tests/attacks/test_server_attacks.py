@@ -302,7 +302,12 @@ def test_06_biased_graph_a_server_with_another_beacon_gets_no_shares_opened():
     requests = cohort.server.requests()
     cohort.server.use_beacon(bytes(32))
     for one, request in requests.items():
-        cohort.server.receive(one, cohort.answer(one, request))
+        payload = cohort.answer(one, request)
+        with pytest.raises(PeerFault, match="another beacon"):
+            cohort.server.receive(one, payload)
+        # What an honest server refuses a lying one takes
+        body, signature = memoryview(payload)[HEADER_BYTES:-64], payload[-64:]
+        cohort.server._fold(cohort.server._state, one, body, signature)
     for one, request in cohort.server.advance().items():
         with pytest.raises((PeerFault, ServerFault, TooFewClients)):
             cohort.answer(one, request)

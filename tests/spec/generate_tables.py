@@ -38,6 +38,7 @@ PURPOSES = {
     "SEALED_STATE": "key of a sealed state",
     "STATE_CHECKSUM": "checksum of a state in the clear",
     "GRAPH": "key of the stream that draws the graph from a beacon (malicious-server model)",
+    "BEACON": "digest of the beacon that clients sign (malicious-server model)",
     "DIRECTORY": "digest of a directory of identities (malicious-server model)",
     "SIGNED_BODY": "hash of a body that is signed (malicious-server model)",
     "SHARE_COMMITMENT": "commitment to a share (malicious-server model)",
