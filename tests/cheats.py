@@ -66,12 +66,12 @@ def forged_release(cohort: Cohort, row: int = 0) -> tuple[int, PeerFault]:
 def contradictory_dealer(
     cohort: Cohort, monkeypatch: pytest.MonkeyPatch, dealer: int, gone: Mapping[int, str] = DROPPED
 ) -> PeerFault:
-    """Let one client deal its first neighbour shares on another polynomial, up to what the server then raises."""
+    """Let one client deal its first neighbours shares on no polynomial, up to what the server then raises."""
     honest = shamir.share
 
     def off_polynomial(secrets, **arguments):
         shares = honest(secrets, **arguments)
-        shares[0, :, 0] ^= 1
+        shares[:2, :, 0] ^= 1  # of two, since one of them may drop out
         return shares
 
     cohort.run_stage()

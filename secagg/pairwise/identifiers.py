@@ -23,6 +23,27 @@ def context_digest(context: bytes) -> bytes:
     return digest(Label.CONTEXT, context)
 
 
+def checked_context(context: bytes, *, required: bool) -> bytes:
+    """Return the ``context_digest`` of what a caller passes.
+
+    Args:
+        context: what the round is about.
+        required: whether an empty one is refused: against a malicious server and in homomorphic sums, where nothing
+            else keeps clients from being led to train different models.
+
+    Raises:
+        InputError: it is not bytes, or empty where it is required.
+    """
+    if not isinstance(context, bytes):
+        raise InputError(f"context must be bytes, got {type(context).__name__}")
+    if required and not context:
+        raise InputError(
+            "context is empty: pass a hash of the model, or at least the round's name; nothing else keeps a server "
+            "from sending each client another model"
+        )
+    return context_digest(context)
+
+
 def round_id(params: RoundParams, context: bytes, nonce: bytes) -> bytes:
     """Identify a round before its roster is known; ``context`` is a ``context_digest``."""
     return digest(Label.ROUND, bytes([VERSION, SUITE]), params.encode(), context, nonce)

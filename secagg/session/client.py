@@ -15,7 +15,7 @@ from secagg.pairwise import client as steps
 from secagg.pairwise import client_states as states
 from secagg.pairwise import release
 from secagg.pairwise.graph import CompleteGraph, beacon_ring, ring_neighbours
-from secagg.pairwise.identifiers import check_beacon, context_digest
+from secagg.pairwise.identifiers import check_beacon, checked_context
 from secagg.pairwise.messages import (
     FORMATS,
     Consistency,
@@ -53,7 +53,8 @@ class ClientSession(Single):
         params: what this client agreed to; the server's invitation must be to exactly these.
         client_id: this client's id in the server's roster, 0 to 2**64 - 2.
         context: what the round is about, the hash of the model in training, say. Parties with different contexts never
-            complete a round together.
+            complete a round together. In the malicious-server model it must not be empty: nothing else keeps the server
+            from sending each client another model.
         identity: this client's signing key and the directory that it pins; in the malicious-server model, and only
             there. The directory holds exactly the round's clients.
         earlier: what this client's sessions released before (``release``). One that was for the same context makes this
@@ -78,12 +79,10 @@ class ClientSession(Single):
         if not isinstance(params, RoundParams):
             raise InputError(f"params must be RoundParams, got {type(params).__name__}")
         client_id = checked_id(client_id)
-        if not isinstance(context, bytes):
-            raise InputError(f"context must be bytes, got {type(context).__name__}")
         self._party = states.Party(
             params=params,
             client_id=client_id,
-            context=context_digest(context),
+            context=checked_context(context, required=params.threat == "malicious-server"),
             directory=_checked_directory(params, client_id, identity),
             earlier=_checked_releases(earlier),
         )

@@ -15,7 +15,7 @@ from secagg.identity import Directory
 from secagg.pairwise import server as steps
 from secagg.pairwise import server_states as states
 from secagg.pairwise.evidence import Transcript
-from secagg.pairwise.identifiers import check_beacon, context_digest, round_id
+from secagg.pairwise.identifiers import check_beacon, checked_context, round_id
 from secagg.pairwise.masking import check_threads
 from secagg.pairwise.recovery import unmask_sum
 from secagg.pairwise.transitions import SERVER_TRANSITIONS, ServerTransition
@@ -53,7 +53,7 @@ class ServerSession(Single):
     Args:
         params: what the round runs with; ``params.clients`` ids are expected.
         roster: ids of the clients invited, each 0 to 2**64 - 2, no two alike.
-        context: what the round is about; must equal every client's.
+        context: what the round is about; must equal every client's, and not be empty in the malicious-server model.
         directory: the identities of exactly the roster's clients; in the malicious-server model, and only there.
         randomness: source of the nonce and of the masking graph.
 
@@ -72,17 +72,16 @@ class ServerSession(Single):
     ) -> None:
         if not isinstance(params, RoundParams):
             raise InputError(f"params must be RoundParams, got {type(params).__name__}")
-        if not isinstance(context, bytes):
-            raise InputError(f"context must be bytes, got {type(context).__name__}")
         ids = ordered_ids(roster, params.clients)
+        digest = checked_context(context, required=params.threat == "malicious-server")
         nonce, ring_seed = draw(randomness, ID_BYTES), draw(randomness, ID_BYTES)
         self._round = states.Round(
             params=params,
             ids=ids,
-            round_id=round_id(params, context_digest(context), nonce),
+            round_id=round_id(params, digest, nonce),
             nonce=nonce,
             ring_seed=ring_seed,
-            context=context_digest(context),
+            context=digest,
             directory=checked_directory(params, ids, directory),
         )
         self._directory = directory

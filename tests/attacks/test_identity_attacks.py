@@ -9,7 +9,7 @@ import pytest
 
 import secagg
 from cheats import signed_parts
-from cohort import Cohort, deterministic
+from cohort import CONTEXT, Cohort, deterministic
 from plays import THREATS, codes_of, cohort_at, entry_at, flipped, parameters, replaced, restored, signed
 from secagg import Directory, Identity, InputError, PeerFault, ServerFault, ServerSession
 from secagg.encoding.ring import unpack_add
@@ -83,7 +83,7 @@ def test_04_sybil_an_id_that_stands_twice_or_out_of_order_is_refused(threat):
         with pytest.raises(ServerFault, match="ascend strictly"):
             cohort.clients[0].receive(cloned)
     with pytest.raises(InputError, match="distinct"):
-        ServerSession(params, [0, 1, 2, 3, 4, 5, 5], directory=cohort.directory)
+        ServerSession(params, [0, 1, 2, 3, 4, 5, 5], context=CONTEXT, directory=cohort.directory)
 
 
 @pytest.mark.parametrize("one", [0, 30, 60])
@@ -284,7 +284,9 @@ def test_05_mask_reuse_two_rounds_of_repeated_randomness_have_other_masks(threat
     uploads = []
     for nonce in ("one", "other"):
         cohort = Cohort(params, codes_of(params) - 127.5)
-        cohort.server = ServerSession(params, range(4), directory=cohort.directory, randomness=deterministic(nonce))
+        cohort.server = ServerSession(
+            params, range(4), context=CONTEXT, directory=cohort.directory, randomness=deterministic(nonce)
+        )
         while cohort.server.stage != "masked_input":
             cohort.run_stage()
         uploads.append(upload_of(cohort, 1))

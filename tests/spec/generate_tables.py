@@ -129,7 +129,7 @@ def server_states(threat: Threat) -> str:
 def hexdump() -> str:
     params = plan(3, 3, encoding=FixedPoint(clip=1.0, bits=8), max_weight=10)
     vector, weight = np.array([0.5, -1.0, 0.25]), 7
-    cohort = Cohort(params, [vector] * 3, [weight] * 3, ids=[10, 20, 30], seed="spec")
+    cohort = Cohort(params, [vector] * 3, [weight] * 3, ids=[10, 20, 30], context=b"", seed="spec")
     cohort.run_stage()
     cohort.run_stage()
     requests = cohort.server.requests()

@@ -374,6 +374,7 @@ PLANS = (
         what="signatures, commitments and the consistency stage; nobody drops out",
         params=planned(4, 3, 1.0, 8, max_weight=2, dropout=0.25, threat="malicious-server"),
         ids=(10, 20, 30, 40),
+        context=b"a hash of the model",
     ),
     Plan(
         name="malicious-server-complete-6",
