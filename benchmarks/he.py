@@ -30,6 +30,7 @@ from secagg import DecryptionKey, DecryptorSession, Directory, HEClientSession, 
 from secagg.he.messages import Kind
 from secagg.wire import HEADER_BYTES, Header
 
+CONTEXT = b"secagg benchmark"
 NVFLARE_DEGREE, NVFLARE_BITS, NVFLARE_SCALE = 8192, [60, 40, 40], 40
 
 
@@ -50,9 +51,13 @@ class Ours:
         self.directory = Directory({one: key.public for one, key in self.signing.items()})
         self.own = secagg.SigningKey.generate()
         self.key = DecryptionKey.generate(self.params)
-        self.decryptor = DecryptorSession(self.params, self.key, self.directory, signing_key=self.own)
+        self.decryptor = DecryptorSession(self.params, self.key, self.directory, signing_key=self.own, context=CONTEXT)
         self.server = HEServerSession(
-            self.params, self.directory, opening=self.decryptor.opening, decryptor=self.own.public
+            self.params,
+            self.directory,
+            context=CONTEXT,
+            opening=self.decryptor.opening,
+            decryptor=self.own.public,
         )
         self.opening = self.server.requests()[0]
 
@@ -61,6 +66,7 @@ class Ours:
         client = HEClientSession(
             self.params,
             one,
+            context=CONTEXT,
             identity=Identity(key=self.signing[one], directory=self.directory),
             public_key=self.key.public,
             decryptor=self.own.public,

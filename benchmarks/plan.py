@@ -36,6 +36,7 @@ CASES = (
     ("secagg+", "malicious-server", 300, 100_000),
 )
 BEACON = bytes(32)
+CONTEXT = b"secagg benchmark"
 
 
 def measure(params: RoundParams) -> tuple[dict[str, float], dict[str, float]]:
@@ -43,9 +44,14 @@ def measure(params: RoundParams) -> tuple[dict[str, float], dict[str, float]]:
     keys = {one: secagg.SigningKey.generate() for one in range(params.clients)}
     directory = secagg.Directory({one: key.public for one, key in keys.items()})
     signed = params.threat == "malicious-server"
-    server = ServerSession(params, range(params.clients), directory=directory if signed else None)
+    server = ServerSession(params, range(params.clients), context=CONTEXT, directory=directory if signed else None)
     cohort = {
-        one: ClientSession(params, one, identity=Identity(key=keys[one], directory=directory) if signed else None)
+        one: ClientSession(
+            params,
+            one,
+            context=CONTEXT,
+            identity=Identity(key=keys[one], directory=directory) if signed else None,
+        )
         for one in keys
     }
     vector = np.random.default_rng(0).uniform(-1, 1, params.dimension).astype(np.float32)

@@ -14,6 +14,7 @@ import numpy as np
 from corpus import ME, SCENARIOS, SPARSE_FROM, STAGE_OF_STATE, Recording, Snapshot, recording
 from secagg import ClientSession, Reply, SecAggError, ServerSession
 from secagg.encoding.ring import lane_dtype, unpack_add
+from secagg.pairwise.identifiers import beacon_digest
 from secagg.pairwise.messages import FORMATS, Kind
 from secagg.wire import HEADER_BYTES, Header
 
@@ -100,7 +101,10 @@ def _message(choices: Choices, made: Recording, snapshot: Snapshot, to_client: b
         header = Header(kind=payload[6], sender=int.from_bytes(payload[8:16], "little"), session=payload[16:48])
         body = payload[HEADER_BYTES:-64]
         end = len(body) - (ACCEPTED_BYTES if header.kind == Kind.MASKED_INPUT else 0)
-        signature = made.cohort.identities[ME].sign(header, body[: max(end, 0)], attached=body[max(end, 0) :])
+        attached = body[max(end, 0) :]
+        if header.kind == Kind.ENCRYPTED_SHARES:
+            attached = beacon_digest(made.cohort.beacon if made.cohort.params.graph == "harary" else None)
+        signature = made.cohort.identities[ME].sign(header, body[: max(end, 0)], attached=attached)
         return payload[:-64] + signature, True
     return payload, False
 

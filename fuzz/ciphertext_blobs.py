@@ -41,6 +41,7 @@ from secagg.he.messages import Kind
 from secagg.wire import HEADER_BYTES, Header
 
 CLIENTS, DIMENSION = 3, 40
+CONTEXT = b"what the sum is about"
 SECONDS = 2.0
 """No party may take longer over one blob; the longest honest step takes a few milliseconds."""
 SIGNED = 64
@@ -80,12 +81,18 @@ class Stand:
     def _open(self) -> None:
         self.decryptor = None
         if self.params.key_holder == "decryptor":
-            self.decryptor = DecryptorSession(self.params, self.key, self.directory, signing_key=self.own)
+            self.decryptor = DecryptorSession(
+                self.params, self.key, self.directory, signing_key=self.own, context=CONTEXT
+            )
             self.server = HEServerSession(
-                self.params, self.directory, opening=self.decryptor.opening, decryptor=self.own.public
+                self.params,
+                self.directory,
+                context=CONTEXT,
+                opening=self.decryptor.opening,
+                decryptor=self.own.public,
             )
         else:
-            self.server = HEServerSession(self.params, self.directory, key_id=self.key.public.key_id)
+            self.server = HEServerSession(self.params, self.directory, context=CONTEXT, key_id=self.key.public.key_id)
         self.opening = self.server.requests()[0]
         self.clients = {one: self.client(one) for one in range(CLIENTS)}
         uploads = {}
@@ -107,7 +114,7 @@ class Stand:
         if self.params.key_holder == "decryptor":
             opened = PublicKey.open(self.key.public.message(self.own), self.params, self.own.public)
             keys = {"public_key": opened, "decryptor": self.own.public}
-        return HEClientSession(self.params, one, identity=self.identity[one], **keys)  # type: ignore[arg-type]
+        return HEClientSession(self.params, one, context=CONTEXT, identity=self.identity[one], **keys)  # type: ignore[arg-type]
 
     def reset(self) -> None:
         """Take back what an accepted blob did."""

@@ -87,7 +87,7 @@ def simulate(
     params: RoundParams | HEParams,
     weights: Sequence[int] | None = None,
     faults: Mapping[int, str] | None = None,
-    context: bytes = b"",
+    context: bytes | None = None,
     threads: int = 1,
     key: DecryptionKey | None = None,
 ) -> SimulationResult:
@@ -101,7 +101,8 @@ def simulate(
         weights: n integers, 1 to max_weight; all 1 if None.
         faults: client -> the stage of ``secagg.STAGES`` whose message it never sends, nor any after; in a homomorphic
             sum there is but ``encrypted_input``.
-        context: what the round is about.
+        context: what the round is about. If None, since nobody is led astray in a simulation, the same for all rounds
+            of the same parameters: the ASCII text ``secagg.simulate``, then ``params.encode()``.
         threads: how many threads a masking or unmasking may use.
         key: of a homomorphic sum, to go on with, its public half known to the clients already; a new one if None.
 
@@ -118,6 +119,7 @@ def simulate(
         raise InputError(f"vectors must be iterable, got {type(vectors).__name__}")
     faults = _checked_faults(params, faults or {})
     weights = _checked_weights(params, weights)
+    context = b"secagg.simulate" + params.encode() if context is None else context
     if isinstance(params, HEParams):
         return _homomorphic(iter(vectors), params, weights, faults, context, key)
     if key is not None:

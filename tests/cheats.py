@@ -8,6 +8,7 @@ import pytest
 
 from cohort import Cohort
 from secagg import PeerFault, Transcript
+from secagg.pairwise.identifiers import beacon_digest, round_id, session_id
 from secagg.pairwise.messages import FORMATS, Kind
 from secagg.primitives import shamir
 from secagg.wire import HEADER_BYTES, Header
@@ -27,13 +28,27 @@ def reach(cohort: Cohort, stage: str, gone: Mapping[int, str] = DROPPED) -> Coho
 def signed(cohort: Cohort, one: int, payload: bytes | bytearray) -> bytes:
     """Sign a changed message as its sender would: a corrupt client's own forgery."""
     header = Header(kind=payload[6], sender=one, session=bytes(payload[16:48]))
+    body, attached = signed_parts(cohort, payload)
+    return bytes(payload[:-64]) + cohort.identities[one].sign(header, body, attached=attached)
+
+
+def signed_parts(cohort: Cohort, payload: bytes | bytearray) -> tuple[bytes, bytes]:
+    """Return what is hashed before it is signed, and what is signed as it is."""
     body = bytes(payload[HEADER_BYTES:-64])
-    end = len(body) - (FORMAT.accepted_bytes if header.kind == Kind.MASKED_INPUT else 0)
-    return header.encode() + body + cohort.identities[one].sign(header, body[:end], attached=body[end:])
+    if payload[6] == Kind.ENCRYPTED_SHARES:
+        return body, beacon_digest(cohort.beacon if cohort.params.graph == "harary" else None)
+    end = len(body) - (FORMAT.accepted_bytes if payload[6] == Kind.MASKED_INPUT else 0)
+    return body[:end], body[end:]
 
 
 def transcript(cohort: Cohort) -> Transcript:
-    return cohort.server.transcript(beacon=cohort.beacon if cohort.params.graph == "harary" else None)
+    return cohort.server.transcript()
+
+
+def session_of(record: Transcript) -> bytes:
+    """Return the identifier of the session that a transcript fixes."""
+    identifier = round_id(record.params, record.context, record.nonce)
+    return session_id(identifier, record.roster, record.directory.digest())
 
 
 def forged_release(cohort: Cohort, row: int = 0) -> tuple[int, PeerFault]:
@@ -51,12 +66,12 @@ def forged_release(cohort: Cohort, row: int = 0) -> tuple[int, PeerFault]:
 def contradictory_dealer(
     cohort: Cohort, monkeypatch: pytest.MonkeyPatch, dealer: int, gone: Mapping[int, str] = DROPPED
 ) -> PeerFault:
-    """Let one client deal its first neighbour shares on another polynomial, up to what the server then raises."""
+    """Let one client deal its first neighbours shares on no polynomial, up to what the server then raises."""
     honest = shamir.share
 
     def off_polynomial(secrets, **arguments):
         shares = honest(secrets, **arguments)
-        shares[0, :, 0] ^= 1
+        shares[:2, :, 0] ^= 1  # of two, since one of them may drop out
         return shares
 
     cohort.run_stage()

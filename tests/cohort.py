@@ -10,6 +10,8 @@ import numpy as np
 import secagg
 from secagg import BeaconNeeded, ClientSession, Identity, InputNeeded, Reply, RoundParams, ServerSession
 
+CONTEXT = b"a hash of the model"
+
 
 def deterministic(seed: str) -> Callable[[int], bytes]:
     """Return a source of reproducible bytes; for tests alone."""
@@ -56,7 +58,7 @@ class Cohort:
         weights: Sequence[int] | None = None,
         *,
         ids: Sequence[int] | None = None,
-        context: bytes = b"",
+        context: bytes = CONTEXT,
         seed: str = "cohort",
     ) -> None:
         self.params = params

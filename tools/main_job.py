@@ -29,12 +29,12 @@ def twelve_lines(readme: Path) -> None:
         sys.exit(f"README's round: {outcome.failed} of {outcome.attempted} lines failed")
 
 
-def answered(saved: bytes, payload: bytes, update: np.ndarray) -> tuple[bytes, bytes]:
+def answered(one: int, saved: bytes, payload: bytes, update: np.ndarray) -> tuple[bytes, bytes]:
     """Answer a request as a process would that knows nothing but a saved state: the reply and the next state."""
-    client = secagg.ClientSession.restore(saved, seal_key=SEAL_KEY)
+    client = secagg.ClientSession.restore(saved, one, seal_key=SEAL_KEY)
     answer = client.receive(payload)
     if isinstance(answer, secagg.InputNeeded):
-        client = secagg.ClientSession.restore(client.save(seal_key=SEAL_KEY), seal_key=SEAL_KEY)
+        client = secagg.ClientSession.restore(client.save(seal_key=SEAL_KEY), one, seal_key=SEAL_KEY)
         client.receive(payload)
         answer = client.submit(update)
     return answer.payload, client.save(seal_key=SEAL_KEY)
@@ -54,7 +54,7 @@ def restarted_round() -> None:
         for one, payload in server.requests().items():
             if GONE.get(one) == stage:
                 continue
-            reply, saved[one] = answered(saved[one], payload, updates[one])
+            reply, saved[one] = answered(one, saved[one], payload, updates[one])
             server = secagg.ServerSession.restore(server.save(seal_key=SEAL_KEY), seal_key=SEAL_KEY)
             server.receive(one, reply)
         server.advance()

@@ -17,6 +17,7 @@ from secagg import BeaconNeeded, ClientSession, FixedPoint, Identity, InputNeede
 from secagg.primitives.prg import active_path
 from secagg.primitives.randomness import system_randomness
 
+CONTEXT = b"secagg benchmark"
 REPORTED = ("threat", "graph", "neighbours", "threshold", "ring_bits", "corrupt", "dropout")
 
 
@@ -46,11 +47,13 @@ def run(setting: Setting, vectors: list[np.ndarray], meter: Meter, *, threat: st
     # Every party proves the parameters itself, so that is counted too
     with meter.server():
         params = parameters(setting, threat)
-        server = ServerSession(params, range(setting.clients), directory=directory)
+        server = ServerSession(params, range(setting.clients), context=CONTEXT, directory=directory)
     clients: dict[int, ClientSession] = {}
     for one in range(setting.clients):
         with meter.client(one):
-            clients[one] = ClientSession(parameters(setting, threat), one, identity=identities.get(one))
+            clients[one] = ClientSession(
+                parameters(setting, threat), one, context=CONTEXT, identity=identities.get(one)
+            )
     _play(setting, server, clients, vectors, meter)
     with meter.server():
         total = server.result.mean * server.result.weight

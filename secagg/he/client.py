@@ -26,7 +26,7 @@ from secagg.he.params import HEParams
 from secagg.he.result import Sum, sum_of
 from secagg.he.slots import exact_slots, real_slots
 from secagg.identity import SIGNATURE_BYTES, Identity
-from secagg.pairwise.identifiers import context_digest
+from secagg.pairwise.identifiers import checked_context
 from secagg.params import FixedPoint
 from secagg.primitives.kdf import Label, digest
 from secagg.primitives.prg import MASK_KEY_BYTES
@@ -81,7 +81,7 @@ class HEClientSession(Single):
     Args:
         params: what this client agreed to.
         client_id: this client's id.
-        context: what the sum is about, a hash of the model, say. Parties with different contexts get no sum.
+        context: what the sum is about, a hash of the model, say; not empty. Parties with different contexts get no sum.
         identity: this client's signing key, and the directory of exactly the sum's clients.
         public_key: from ``PublicKey.open``, where a decryptor holds the key.
         decryptor: its pinned Ed25519 key (32 bytes), there.
@@ -105,9 +105,7 @@ class HEClientSession(Single):
         randomness: Randomness = system_randomness,
     ) -> None:
         self._setup(params, checked_id(client_id), identity, public_key, decryptor, key)
-        if not isinstance(context, bytes):
-            raise InputError(f"context must be bytes, got {type(context).__name__}")
-        self._context, self._randomness = context_digest(context), randomness
+        self._context, self._randomness = checked_context(context, required=True), randomness
         self._state: _State | None = None
 
     def _setup(

@@ -24,7 +24,7 @@ from secagg.he.keys import DecryptionKey, sign
 from secagg.he.messages import STAGES, Kind, Opening, Release, ReleaseRequest, sum_digest
 from secagg.he.params import HEParams
 from secagg.identity import Directory
-from secagg.pairwise.identifiers import context_digest
+from secagg.pairwise.identifiers import checked_context
 from secagg.params import FixedPoint
 from secagg.primitives.kdf import Label, digest
 from secagg.primitives.randomness import Randomness, draw, system_randomness
@@ -69,7 +69,7 @@ class DecryptorSession(Single):
         key: the secret key, with releases left.
         directory: the clients' identities, exactly the cohort.
         signing_key: this party's own Ed25519 key, which clients and aggregator pin.
-        context: what the sum is about.
+        context: what the sum is about; not empty.
         randomness: source of the session's nonce.
 
     Raises:
@@ -89,9 +89,7 @@ class DecryptorSession(Single):
     ) -> None:
         self._setup(params, key, directory, signing_key)
         key.check_usable()
-        if not isinstance(context, bytes):
-            raise InputError(f"context must be bytes, got {type(context).__name__}")
-        self._context = context_digest(context)
+        self._context = checked_context(context, required=True)
         message = Opening(nonce=draw(randomness, ID_BYTES), key_id=key.public.key_id)
         session = session_of(params, self._context, message, directory, signing_key.public)
         header, body = Header(kind=Kind.OPENING, sender=SERVER, session=session), message.encode()

@@ -26,7 +26,7 @@ from secagg.he.messages import STAGES, EncryptedSum, Kind, Opening, Release, Rel
 from secagg.he.params import HEParams
 from secagg.he.result import Sum, sum_of
 from secagg.identity import SIGNATURE_BYTES, Directory
-from secagg.pairwise.identifiers import context_digest
+from secagg.pairwise.identifiers import checked_context
 from secagg.params import FixedPoint
 from secagg.primitives.randomness import Randomness, draw, system_randomness
 from secagg.session.guard import Entry, Single, exclusive, in_own_process
@@ -66,7 +66,7 @@ class HEServerSession(Single):
     Args:
         params: what the sum runs with.
         directory: the clients' identities, exactly the cohort.
-        context: what the sum is about.
+        context: what the sum is about; not empty.
         opening: from ``DecryptorSession.opening``, where a decryptor holds the key.
         decryptor: its pinned Ed25519 key (32 bytes), there.
         key_id: of the public key (``PublicKey.key_id``), where the clients hold the secret one.
@@ -89,9 +89,7 @@ class HEServerSession(Single):
         randomness: Randomness = system_randomness,
     ) -> None:
         self._directory = checked_cohort(params, directory)
-        if not isinstance(context, bytes):
-            raise InputError(f"context must be bytes, got {type(context).__name__}")
-        self._params, self._context, self._decryptor = params, context_digest(context), decryptor
+        self._params, self._context, self._decryptor = params, checked_context(context, required=True), decryptor
         if params.key_holder == "decryptor":
             if opening is None or not isinstance(decryptor, bytes) or key_id is not None:
                 raise InputError("where a decryptor holds the key, the server takes its opening and identity alone")

@@ -27,6 +27,7 @@ from secagg.pairwise.floors import check_floors, check_neighbours, check_survivo
 from secagg.pairwise.identifiers import (
     CHANNEL_KEY_BYTES,
     accepted_digest,
+    beacon_digest,
     channel_keys,
     pairwise_mask_key,
     round_id,
@@ -114,6 +115,7 @@ def share_keys(
     randomness: Randomness,
     *,
     identity: Identity | None,
+    beacon: bytes | None,
 ) -> tuple[Shared, EncryptedShares]:
     """Deal shares of the mask key and the seed to every neighbour in U1; round 1 of the papers.
 
@@ -123,6 +125,7 @@ def share_keys(
         neighbourhood: positions of all k neighbours, ascending.
         randomness: source of the polynomials and salts.
         identity: this client's, in the malicious-server model.
+        beacon: what drew the neighbourhood; None in the complete graph and in the semi-honest model.
 
     Raises:
         ServerFault: the server made this client its own neighbour.
@@ -158,6 +161,7 @@ def share_keys(
         opening.append(opening_key)
     shared = Shared(
         session_id=state.session_id,
+        beacon=b"" if identity is None else beacon_digest(beacon),
         position=position,
         ids=roster.ids,
         advertised=roster.advertised,
@@ -209,7 +213,7 @@ def receive_shares(party: Party, state: Shared, relay: RelayedShares, directory:
         position=state.position,
         ids=state.ids,
         shared=relay.shared,
-        accepted=b"" if directory is None else accepted_digest(state.session_id, relay.encode()),
+        accepted=b"" if directory is None else accepted_digest(state.session_id, state.beacon, relay.encode()),
         neighbours=neighbours,
         mask_publics=publics[present].tobytes(),
         mask_secret=state.mask_secret,

@@ -93,10 +93,12 @@ class Fixed(Secret):
 class Shared(Secret):
     """Shares are out; the neighbours' are awaited. Keys run over the ``neighbours`` in U1, ascending.
 
-    ``ids`` is the roster's, uint64[n], here and below.
+    ``ids`` is the roster's, uint64[n], here and below. ``beacon`` is the ``beacon_digest`` that the shares were signed
+    with and the upload will be; empty in the semi-honest model.
     """
 
     session_id: bytes
+    beacon: bytes
     position: int
     ids: NDArray[np.uint64]
     advertised: Members

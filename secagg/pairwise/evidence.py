@@ -1,7 +1,8 @@
 """What convinces a third party, who was not there, that a client cheated: signed parts of its own messages.
 
 Each proof stands on the culprit's signatures alone, so neither the server nor any coalition can make one against an
-honest client. Malicious-server model only. Source: SPEC "Blame".
+honest client: whatever else decides, the beacon among it, is named by one of them. Malicious-server model only.
+Source: SPEC "Blame".
 """
 
 from __future__ import annotations
@@ -15,8 +16,15 @@ from numpy.typing import NDArray
 from secagg.errors import DecodeError
 from secagg.identity import SIGNATURE_BYTES, Directory
 from secagg.pairwise import commitments
-from secagg.pairwise.graph import CompleteGraph, MaskingGraph, beacon_graph
-from secagg.pairwise.identifiers import accepted_digest, consistency_digest, round_id, seed_commitment, session_id
+from secagg.pairwise.graph import CompleteGraph, beacon_ring, ring_neighbours
+from secagg.pairwise.identifiers import (
+    accepted_digest,
+    beacon_digest,
+    consistency_digest,
+    round_id,
+    seed_commitment,
+    session_id,
+)
 from secagg.pairwise.messages import (
     ADVERTISEMENT_BYTES,
     DIGEST_BYTES,
@@ -43,12 +51,16 @@ _FORGED, _CONTRADICTORY = 1, 2
 class Transcript:
     """What fixes a session; nothing in it is secret, but it names who took part.
 
+    All but the directory may come from whoever bears the evidence: the culprit's signatures name every part, and an
+    altered one makes them fit no more.
+
     Attributes:
         params: what the round ran with.
         context: hash of the caller's context, 32 bytes (``secagg.pairwise.identifiers.context_digest``).
         nonce: the server's, 32 bytes.
         roster: the part of the roster that all clients were sent alike.
-        directory: the identities that the third party itself believes in.
+        directory: the identities that the third party itself believes in, never the bearer's: who may choose the keys
+            can sign in anybody's name.
         beacon: what drew the sparse graph; None in the complete one.
     """
 
@@ -67,6 +79,8 @@ class _Session:
         params = transcript.params
         if params.threat != "malicious-server":
             raise DecodeError("nothing is signed in the semi-honest model, so nothing can be proved")
+        if not all(isinstance(part, bytes) for part in (transcript.context, transcript.nonce, transcript.roster)):
+            raise DecodeError("a transcript's context, nonce and roster are bytes")
         self.params, self.directory = params, transcript.directory
         self.roster = Roster.decode(
             memoryview(transcript.roster),
@@ -78,14 +92,16 @@ class _Session:
             raise DecodeError("the roster is not the directory's cohort")
         self.round_id = round_id(params, transcript.context, transcript.nonce)
         self.session_id = session_id(self.round_id, transcript.roster, transcript.directory.digest())
-        self.graph: MaskingGraph = CompleteGraph(params.clients)
-        if params.graph == "harary":
-            if transcript.beacon is None:
-                raise DecodeError("the beacon that drew the sparse graph is missing")
-            self.graph = beacon_graph(params.clients, params.neighbours, self.session_id, transcript.beacon)
+        self._beacon = transcript.beacon
+        if params.graph == "complete":
+            if self._beacon is not None:
+                raise DecodeError("no beacon draws the complete graph")
+        elif not isinstance(self._beacon, bytes):
+            raise DecodeError("the beacon that drew the sparse graph is missing")
+        self.beacon_digest = beacon_digest(self._beacon)
 
     def client_id(self, position: int) -> int:
-        if position >= self.params.clients:
+        if not 0 <= position < self.params.clients:
             raise DecodeError(f"position {position} is not in a roster of {self.params.clients}")
         return int(self.roster.ids[position])
 
@@ -94,11 +110,19 @@ class _Session:
         return Header(kind=kind, sender=self.client_id(position), session=session)
 
     def check(self, kind: Kind, position: int, body: bytes, signature: bytes) -> None:
-        self.directory.check(self.client_id(position), self.header(kind, position), body, signature)
+        attached = self.beacon_digest if kind is Kind.ENCRYPTED_SHARES else b""
+        self.directory.check(self.client_id(position), self.header(kind, position), body, signature, attached=attached)
 
     def neighbours(self, position: int) -> NDArray[np.uint32]:
         """Return N(position) ∩ U1, of a position in the roster."""
-        row = self.graph.neighbours(position)
+        params = self.params
+        if self._beacon is None:
+            row = CompleteGraph(params.clients).neighbours(position)
+        else:
+            # Of one position alone: nothing grows with the neighbours of all
+            row = ring_neighbours(
+                beacon_ring(params.clients, self.session_id, self._beacon), params.neighbours, position
+            )
         return row[self.roster.advertised[row]]
 
 
@@ -135,7 +159,7 @@ class ForgedRelease:
         session = _Session(transcript)
         params, holder_id = session.params, session.client_id(self.holder)
         hashed, signature = self.upload[:DIGEST_BYTES], self.upload[DIGEST_BYTES:]
-        accepted = accepted_digest(session.session_id, self.relayed)
+        accepted = accepted_digest(session.session_id, session.beacon_digest, self.relayed)
         header = session.header(Kind.MASKED_INPUT, self.holder)
         session.directory.check_hashed(holder_id, header, hashed, signature, attached=accepted)
         neighbours = session.neighbours(self.holder)
@@ -200,8 +224,9 @@ class ContradictoryDealer:
             DecodeError: it proves nothing: a signature or a record does not fit, or they rebuild the right secret.
         """
         session = _Session(transcript)
-        dealer_id, recipients = session.client_id(self.dealer), session.neighbours(self.dealer)
+        dealer_id = session.client_id(self.dealer)
         session.check(Kind.ENCRYPTED_SHARES, self.dealer, self.dealt, self.signature)
+        recipients = session.neighbours(self.dealer)
         dealt = EncryptedShares.decode(
             memoryview(self.dealt), count=len(recipients), dealt_bytes=_FORMAT.dealt_bytes
         ).sealed

@@ -7,16 +7,41 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.errors import InputError
 from secagg.params import RoundParams
 from secagg.primitives.kdf import Label, derive, digest
 from secagg.wire import SUITE, VERSION, encode_bitmap
 
 CHANNEL_KEY_BYTES = 32
+MIN_BEACON_BYTES = 16
+NO_BEACON = bytes(32)
+"""What stands for the beacon where none draws the graph; no beacon has this hash."""
 
 
 def context_digest(context: bytes) -> bytes:
     """Return the 32 bytes that stand for the caller's context (the model that the round trains, say)."""
     return digest(Label.CONTEXT, context)
+
+
+def checked_context(context: bytes, *, required: bool) -> bytes:
+    """Return the ``context_digest`` of what a caller passes.
+
+    Args:
+        context: what the round is about.
+        required: whether an empty one is refused: against a malicious server and in homomorphic sums, where nothing
+            else keeps clients from being led to train different models.
+
+    Raises:
+        InputError: it is not bytes, or empty where it is required.
+    """
+    if not isinstance(context, bytes):
+        raise InputError(f"context must be bytes, got {type(context).__name__}")
+    if required and not context:
+        raise InputError(
+            "context is empty: pass a hash of the model, or at least the round's name; nothing else keeps a server "
+            "from sending each client another model"
+        )
+    return context_digest(context)
 
 
 def round_id(params: RoundParams, context: bytes, nonce: bytes) -> bytes:
@@ -45,9 +70,27 @@ def consistency_digest(session: bytes, shared: NDArray[np.bool_], survivors: NDA
     return digest(Label.CONSISTENCY, session, encode_bitmap(shared), encode_bitmap(survivors))
 
 
-def accepted_digest(session: bytes, relayed: bytes) -> bytes:
-    """Return what an upload says of the body of RELAYED_SHARES that its client accepted: U2, and every row."""
-    return digest(Label.ACCEPTED_SHARES, session, relayed)
+def check_beacon(beacon: bytes) -> None:
+    """Check what a caller passes as a beacon.
+
+    Raises:
+        InputError: it is not bytes, or shorter than 16.
+    """
+    if not isinstance(beacon, bytes) or len(beacon) < MIN_BEACON_BYTES:
+        raise InputError(f"a beacon must be at least {MIN_BEACON_BYTES} bytes")
+
+
+def beacon_digest(beacon: bytes | None) -> bytes:
+    """Return what clients sign of the beacon that drew their graph: 32 bytes, all zero for None, the complete graph."""
+    return NO_BEACON if beacon is None else digest(Label.BEACON, beacon)
+
+
+def accepted_digest(session: bytes, beacon: bytes, relayed: bytes) -> bytes:
+    """Return what an upload says of the body of RELAYED_SHARES that its client accepted: U2, and every row.
+
+    Whose row is whose follows from the graph, so ``beacon``, a ``beacon_digest``, stands beside it.
+    """
+    return digest(Label.ACCEPTED_SHARES, session, beacon, relayed)
 
 
 def channel_keys(secret: bytes, session: bytes, own: int, peer: int) -> tuple[bytes, bytes]:

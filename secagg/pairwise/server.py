@@ -17,7 +17,7 @@ from secagg.errors import LocalProtocolError, PeerFault, TooFewClients
 from secagg.pairwise import commitments
 from secagg.pairwise.evidence import ForgedRelease
 from secagg.pairwise.graph import CompleteGraph, MaskingGraph, beacon_graph
-from secagg.pairwise.identifiers import consistency_digest, session_id
+from secagg.pairwise.identifiers import beacon_digest, consistency_digest, session_id
 from secagg.pairwise.messages import (
     FORMATS,
     MASK_KEY_SHARE,
@@ -111,6 +111,7 @@ def close_keys(current: Round, state: CollectingKeys) -> CollectingShares:
     return CollectingShares(
         session_id=session,
         roster=roster,
+        beacon=None,
         graph=graph,
         sealed=np.zeros((params.clients, params.neighbours, FORMATS[params.threat].dealt_bytes), dtype=np.uint8),
         signed=Signed.empty(params),
@@ -130,6 +131,7 @@ def use_beacon(current: Round, state: CollectingShares, beacon: bytes) -> Collec
     return CollectingShares(
         session_id=state.session_id,
         roster=state.roster,
+        beacon=beacon,
         graph=beacon_graph(params.clients, params.neighbours, state.session_id, beacon),
         sealed=state.sealed,
         signed=state.signed,
@@ -142,6 +144,18 @@ def own_neighbours(current: Round, state: CollectingShares, position: int) -> by
     if current.params.graph == "complete" or current.params.threat != "semi-honest":
         return b""
     return _drawn(state).neighbours(position).astype("<u4").tobytes()
+
+
+def signed_beacon(state: Collecting) -> bytes:
+    """Return what the open stage's messages are signed with besides header and body: a ``beacon_digest`` or nothing.
+
+    Raises:
+        LocalProtocolError: the beacon that draws the graph is still awaited.
+    """
+    if not isinstance(state, CollectingShares):
+        return b""
+    _drawn(state)
+    return beacon_digest(state.beacon)
 
 
 def fold_shares(
@@ -177,6 +191,7 @@ def close_shares(current: Round, state: CollectingShares) -> CollectingInputs:
     return CollectingInputs(
         session_id=state.session_id,
         roster=state.roster,
+        beacon=state.beacon,
         graph=_drawn(state),
         sealed=state.sealed,
         signed=state.signed,
@@ -205,6 +220,7 @@ def close_inputs(current: Round, state: CollectingInputs) -> CollectingConsisten
         return CollectingConsistency(
             session_id=state.session_id,
             roster=state.roster,
+            beacon=state.beacon,
             graph=state.graph,
             sealed=state.sealed,
             signed=state.signed,
@@ -216,6 +232,7 @@ def close_inputs(current: Round, state: CollectingInputs) -> CollectingConsisten
     return CollectingUnmask(
         session_id=state.session_id,
         roster=state.roster,
+        beacon=state.beacon,
         graph=state.graph,
         sealed=np.zeros((0, 0, 0), dtype=np.uint8),
         signed=state.signed,
@@ -260,6 +277,7 @@ def close_consistency(current: Round, state: CollectingConsistency) -> Collectin
     return CollectingUnmask(
         session_id=state.session_id,
         roster=state.roster,
+        beacon=state.beacon,
         graph=state.graph,
         sealed=state.sealed,
         signed=state.signed,

@@ -69,11 +69,13 @@ class CollectingKeys(Secret):
 class CollectingShares(Secret):
     """The roster is out. ``sealed`` is uint8[n, k, 96 or 256]: a sender's row runs over all its neighbours, ascending.
 
-    ``graph`` is None while the beacon that draws it is awaited.
+    ``graph`` is None while the beacon that draws it is awaited. ``beacon`` is that beacon, here and below; None in the
+    complete graph and in the semi-honest model.
     """
 
     session_id: bytes
     roster: Roster
+    beacon: bytes | None
     graph: MaskingGraph | None
     sealed: Bytes
     signed: Signed
@@ -86,6 +88,7 @@ class CollectingInputs(Secret):
 
     session_id: bytes
     roster: Roster
+    beacon: bytes | None
     graph: MaskingGraph
     sealed: Bytes
     signed: Signed
@@ -100,6 +103,7 @@ class CollectingConsistency(Secret):
 
     session_id: bytes
     roster: Roster
+    beacon: bytes | None
     graph: MaskingGraph
     sealed: Bytes
     signed: Signed
@@ -120,6 +124,7 @@ class CollectingUnmask(Secret):
 
     session_id: bytes
     roster: Roster
+    beacon: bytes | None
     graph: MaskingGraph
     sealed: Bytes
     signed: Signed

@@ -17,7 +17,7 @@ import numpy as np
 
 from secagg.encoding.ring import unpack_add
 from secagg.errors import PeerFault
-from secagg.pairwise.identifiers import accepted_digest
+from secagg.pairwise.identifiers import accepted_digest, beacon_digest
 from secagg.pairwise.messages import FORMATS, Bytes, MaskedInput
 from secagg.pairwise.server import relay_for
 from secagg.pairwise.server_states import CollectingInputs, Round
@@ -50,7 +50,8 @@ def check_input(
 
     Raises:
         DecodeError: the body is not d + 1 values of b bits, or its padding is not zero.
-        PeerFault: it was masked for other relayed shares than this client was sent, so its masks would stay in the sum.
+        PeerFault: it was masked for other relayed shares than this client was sent, so its masks would stay in the sum;
+            or under another beacon than this server's.
     """
     params = current.params
     message = MaskedInput.decode(
@@ -60,9 +61,14 @@ def check_input(
         accepted_bytes=FORMATS[params.threat].accepted_bytes,
     )
     if signed:
-        relayed = accepted_digest(state.session_id, relay_for(state, position).encode())
-        if not hmac.compare_digest(message.accepted, relayed):
-            raise PeerFault(int(current.ids[position]), "its input is masked for other shares than it was relayed")
+        relayed = relay_for(state, position).encode()
+        if not hmac.compare_digest(
+            message.accepted, accepted_digest(state.session_id, beacon_digest(state.beacon), relayed)
+        ):
+            drawn = "" if state.beacon is None else ", or it used another beacon than this server"
+            raise PeerFault(
+                int(current.ids[position]), f"its input is masked for other shares than it was relayed{drawn}"
+            )
     return Upload(position=position, packed=message.packed, signed=signed)
 
 

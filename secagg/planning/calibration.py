@@ -80,6 +80,7 @@ _BATCHES = 5
 _BATCH_SECONDS = 0.006
 _MAX_CALLS = 4096
 _SMALL_CLIENTS = 16
+_CONTEXT = b"secagg calibration"
 
 
 def calibrate(*, ring_bits: int, encoding: FixedPoint, clock: Clock = CPU_CLOCK) -> Machine:
@@ -265,8 +266,8 @@ def _messages(clock: Clock, costs: Mapping[Operation, float]) -> dict[Operation,
 
 def _small_round(params: RoundParams, clock: Clock) -> tuple[dict[str, float], dict[str, float]]:
     """Return, by stage, the seconds of all clients together, and of the server."""
-    server = ServerSession(params, range(params.clients))
-    clients = [ClientSession(params, one) for one in range(params.clients)]
+    server = ServerSession(params, range(params.clients), context=_CONTEXT)
+    clients = [ClientSession(params, one, context=_CONTEXT) for one in range(params.clients)]
     vector = np.zeros(params.dimension, dtype=np.float32)
     at_clients: dict[str, float] = defaultdict(float)
     at_server: dict[str, float] = {}

@@ -40,6 +40,7 @@ class Label(enum.Enum):
     SEALED_STATE = b"secagg/v1/sealed-state"
     STATE_CHECKSUM = b"secagg/v1/state-checksum"
     GRAPH = b"secagg/v1/graph"
+    BEACON = b"secagg/v1/beacon"
     LAYOUT = b"secagg/v1/layout"
     DIRECTORY = b"secagg/v1/directory"
     SIGNED_BODY = b"secagg/v1/signed-body"

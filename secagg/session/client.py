@@ -15,7 +15,7 @@ from secagg.pairwise import client as steps
 from secagg.pairwise import client_states as states
 from secagg.pairwise import release
 from secagg.pairwise.graph import CompleteGraph, beacon_ring, ring_neighbours
-from secagg.pairwise.identifiers import context_digest
+from secagg.pairwise.identifiers import check_beacon, checked_context
 from secagg.pairwise.messages import (
     FORMATS,
     Consistency,
@@ -39,7 +39,6 @@ from secagg.session.roster import checked_id
 from secagg.session.saved import Answers, load_client, save_client
 from secagg.wire import HEADER_BYTES, SERVER, Buffer, Header, open_message
 
-MIN_BEACON_BYTES = 16
 _Message = KeyAdvertisement | EncryptedShares | Consistency | UnmaskShares
 _Request = Invitation | Roster | RelayedShares | UnmaskRequest | RelayedSignatures
 
@@ -70,7 +69,8 @@ class ClientSession(Single):
         params: what this client agreed to; the server's invitation must be to exactly these.
         client_id: this client's id in the server's roster, 0 to 2**64 - 2.
         context: what the round is about, the hash of the model in training, say. Parties with different contexts never
-            complete a round together.
+            complete a round together. In the malicious-server model it must not be empty: nothing else keeps the server
+            from sending each client another model.
         identity: this client's signing key and the directory that it pins; in the malicious-server model, and only
             there. The directory holds exactly the round's clients.
         earlier: what this client's sessions released before (``release``). One that was for the same context makes this
@@ -95,12 +95,10 @@ class ClientSession(Single):
         if not isinstance(params, RoundParams):
             raise InputError(f"params must be RoundParams, got {type(params).__name__}")
         client_id = checked_id(client_id)
-        if not isinstance(context, bytes):
-            raise InputError(f"context must be bytes, got {type(context).__name__}")
         self._party = states.Party(
             params=params,
             client_id=client_id,
-            context=context_digest(context),
+            context=checked_context(context, required=params.threat == "malicious-server"),
             directory=_checked_directory(params, client_id, identity),
             earlier=_checked_releases(earlier),
         )
@@ -220,6 +218,8 @@ class ClientSession(Single):
     def use_beacon(self, beacon: bytes) -> Reply:
         """Draw the graph from a public beacon, and deal shares to the neighbours that it gives this client.
 
+        What this client signs from here on names the beacon, so a server that was given another refuses it.
+
         Args:
             beacon: at least 16 bytes, unpublished when ``receive`` returned BeaconNeeded; the same for every party.
 
@@ -232,8 +232,7 @@ class ClientSession(Single):
         state = self._state
         if not isinstance(state, states.Fixed):
             raise LocalProtocolError("a beacon is used once, after receive() returned BeaconNeeded")
-        if not isinstance(beacon, bytes) or len(beacon) < MIN_BEACON_BYTES:
-            raise InputError(f"a beacon must be at least {MIN_BEACON_BYTES} bytes")
+        check_beacon(beacon)
         request, _ = self._answers[Kind.ROSTER]
         return self._share(state, request, beacon)
 
@@ -394,8 +393,10 @@ class ClientSession(Single):
             neighbourhood = roster.neighbours
         else:
             neighbourhood = CompleteGraph(params.clients).neighbours(state.position)
-        after, message = steps.share_keys(self._party, state, neighbourhood, self._randomness, identity=self._identity)
-        return self._answer(Kind.ROSTER, request, after, message, state.session_id)
+        after, message = steps.share_keys(
+            self._party, state, neighbourhood, self._randomness, identity=self._identity, beacon=beacon
+        )
+        return self._answer(Kind.ROSTER, request, after, message, state.session_id, attached=after.beacon)
 
     def _receive_shares(self, state: states.Shared, relay: RelayedShares, request: bytes) -> InputNeeded:
         directory = None if self._identity is None else self._identity.directory
@@ -404,11 +405,18 @@ class ClientSession(Single):
         return InputNeeded(int(relay.shared.sum()))
 
     def _answer(
-        self, request_kind: Kind, request: bytes, after: states.ClientState, message: _Message, session: bytes
+        self,
+        request_kind: Kind,
+        request: bytes,
+        after: states.ClientState,
+        message: _Message,
+        session: bytes,
+        *,
+        attached: bytes = b"",
     ) -> Reply:
         header = Header(kind=_REPLY_TO[type(message)], sender=self._party.client_id, session=session)
         body = message.encode()
-        signature = b"" if self._identity is None else self._identity.sign(header, body)
+        signature = b"" if self._identity is None else self._identity.sign(header, body, attached=attached)
         payload = header.encode() + body + signature
         self._move(after, request_kind, request, payload)
         return Reply(payload, self._stage_of(request_kind))

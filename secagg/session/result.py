@@ -9,9 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.encoding.fixed_point import decode_mean
+from secagg.pairwise.identifiers import context_digest
 from secagg.pairwise.server_states import Finished, Round
 from secagg.pairwise.transitions import stages_of
 from secagg.params import RoundParams, Threat
+
+EMPTY_CONTEXT = (
+    "The round's context was empty, so clients that were given different models were summed all the same: pass a hash "
+    "of the model, or the round's name."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -25,12 +31,14 @@ class RoundResult:
             (of ``secagg.STAGES``) whose message did not count: it never came, or, for ``share_keys``, it came from a
             client that was left with fewer than t neighbours.
         words: unsigned[d + 1], the sum in its ring with the weight last, as wide as the ring's lane.
+        notes: what whoever uses this sum should know: those of the parameters, and whether its context was empty.
     """
 
     params: RoundParams
     survivors: tuple[int, ...]
     dropped: Mapping[int, str]
     words: NDArray[np.unsignedinteger]
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, current: Round, state: Finished) -> RoundResult:
@@ -50,6 +58,7 @@ class RoundResult:
             survivors=tuple(current.ids[state.survivors].tolist()),
             dropped=dict(sorted(dropped.items())),
             words=state.words,
+            notes=(*current.params.notes, *([EMPTY_CONTEXT] if current.context == context_digest(b"") else [])),
         )
 
     @property

@@ -13,6 +13,7 @@ from secagg.errors import DecodeError, InputError, PeerFault
 from secagg.identity import Directory, body_hash
 from secagg.pairwise import server as steps
 from secagg.pairwise import server_states as states
+from secagg.pairwise.identifiers import NO_BEACON
 from secagg.pairwise.messages import FORMATS, Invitation, Kind, Members
 from secagg.params import RoundParams
 from secagg.wire import SERVER, Buffer, Header
@@ -104,11 +105,18 @@ def pairs(replies: Iterable[tuple[SupportsIndex, Buffer]]) -> Iterator[tuple[Sup
 
 
 def authenticated(
-    directory: Directory | None, client_id: int, header: Header, body: memoryview
+    directory: Directory | None, client_id: int, header: Header, body: memoryview, *, beacon: bytes = b""
 ) -> tuple[memoryview, bytes, bytes]:
     """Split a body from the signature behind it, and check that; return the hash that was signed as well.
 
     Without a directory nothing is signed: the hash and the signature are empty.
+
+    Args:
+        directory: the pinned identities.
+        client_id: the sender.
+        header: the message's header.
+        body: what follows it.
+        beacon: what else is signed though it does not travel, since the server has its own: ``steps.signed_beacon``.
 
     Raises:
         PeerFault: there is no signature of the client's.
@@ -122,9 +130,13 @@ def authenticated(
     end = len(body) - form.signature_bytes
     hashed, signature = body_hash(body[: end - attached]), bytes(body[end:])
     try:
-        directory.check_hashed(client_id, header, hashed, signature, attached=bytes(body[end - attached : end]))
+        directory.check_hashed(
+            client_id, header, hashed, signature, attached=bytes(body[end - attached : end]) + beacon
+        )
     except DecodeError as problem:
-        raise PeerFault(client_id, f"its message is not authentic: {problem}") from None
+        # A signature does not say what else it would fit
+        other = "" if beacon in (b"", NO_BEACON) else ", or it used another beacon than this server"
+        raise PeerFault(client_id, f"its message is not authentic{other}: {problem}") from None
     return body[:end], hashed, signature
 
 

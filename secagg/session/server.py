@@ -14,7 +14,7 @@ from secagg.identity import Directory
 from secagg.pairwise import server as steps
 from secagg.pairwise import server_states as states
 from secagg.pairwise.evidence import Transcript
-from secagg.pairwise.identifiers import context_digest, round_id
+from secagg.pairwise.identifiers import check_beacon, checked_context, round_id
 from secagg.pairwise.masking import check_threads
 from secagg.pairwise.recovery import unmask_sum
 from secagg.pairwise.transitions import SERVER_TRANSITIONS, ServerTransition
@@ -36,7 +36,6 @@ from secagg.session.roster import (
 from secagg.session.saved import load_server, save_server
 from secagg.wire import ID_BYTES, SERVER, Buffer, Header, open_message
 
-MIN_BEACON_BYTES = 16
 TOGETHER_BYTES = 1 << 25
 """How much of masked inputs ``receive_all`` holds before it adds them."""
 
@@ -53,7 +52,7 @@ class ServerSession(Single):
     Args:
         params: what the round runs with; ``params.clients`` ids are expected.
         roster: ids of the clients invited, each 0 to 2**64 - 2, no two alike.
-        context: what the round is about; must equal every client's.
+        context: what the round is about; must equal every client's, and not be empty in the malicious-server model.
         directory: the identities of exactly the roster's clients; in the malicious-server model, and only there.
         randomness: source of the nonce and of the masking graph.
 
@@ -72,17 +71,16 @@ class ServerSession(Single):
     ) -> None:
         if not isinstance(params, RoundParams):
             raise InputError(f"params must be RoundParams, got {type(params).__name__}")
-        if not isinstance(context, bytes):
-            raise InputError(f"context must be bytes, got {type(context).__name__}")
         ids = ordered_ids(roster, params.clients)
+        digest = checked_context(context, required=params.threat == "malicious-server")
         nonce, ring_seed = draw(randomness, ID_BYTES), draw(randomness, ID_BYTES)
         self._round = states.Round(
             params=params,
             ids=ids,
-            round_id=round_id(params, context_digest(context), nonce),
+            round_id=round_id(params, digest, nonce),
             nonce=nonce,
             ring_seed=ring_seed,
-            context=context_digest(context),
+            context=digest,
             directory=checked_directory(params, ids, directory),
         )
         self._directory = directory
@@ -204,14 +202,16 @@ class ServerSession(Single):
     def use_beacon(self, beacon: bytes) -> None:
         """Draw the graph from the public beacon that the clients use too, after ``advance`` has fixed the roster.
 
-        Needed in the malicious-server model with a sparse graph alone. Save before replies are received.
+        Needed in the malicious-server model with a sparse graph alone. Save before replies are received. What clients
+        sign names the beacon: shares and inputs made under another one are refused as PeerFault. A server that was
+        itself given another beacon than its clients so refuses all of them and has lost nothing: restore the state that
+        was saved before this call, and pass the right one.
 
         Raises:
             LocalProtocolError: no beacon is awaited now.
             InputError: it is not bytes, or shorter than 16.
         """
-        if not isinstance(beacon, bytes) or len(beacon) < MIN_BEACON_BYTES:
-            raise InputError(f"a beacon must be at least {MIN_BEACON_BYTES} bytes")
+        check_beacon(beacon)
         if not isinstance(self._state, states.CollectingShares):
             raise LocalProtocolError("a beacon is used while the roster's answers are awaited")
         self._state = steps.use_beacon(self._round, self._state, beacon)
@@ -230,11 +230,8 @@ class ServerSession(Single):
             else self._state.session_id
         )
 
-    def transcript(self, *, beacon: bytes | None = None) -> Transcript:
+    def transcript(self) -> Transcript:
         """Return what fixes this session, for third parties that check a fault's ``evidence`` against it.
-
-        Args:
-            beacon: what ``use_beacon`` was given, where the graph is sparse.
 
         Raises:
             LocalProtocolError: the roster is not fixed, or the round is over; or the model has no evidence.
@@ -248,7 +245,7 @@ class ServerSession(Single):
             nonce=self._round.nonce,
             roster=state.roster.encode_common(),
             directory=self._directory,
-            beacon=beacon,
+            beacon=state.beacon,
         )
 
     @exclusive
@@ -367,7 +364,8 @@ class ServerSession(Single):
         state = self._open_state(client_id, position, header)
         if position in accepted:
             raise StaleMessage(client_id, "its message is in already")
-        body, hashed, signature = authenticated(self._directory, client_id, header, body)
+        beacon = steps.signed_beacon(state)
+        body, hashed, signature = authenticated(self._directory, client_id, header, body, beacon=beacon)
         try:
             if not isinstance(state, states.CollectingInputs):
                 self._fold(state, position, body, signature)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 import cheats
-from cohort import Cohort, plan
+from cohort import CONTEXT, Cohort, plan
 from secagg import ClientSession, FixedPoint, RoundParams
 from secagg.pairwise.messages import FORMATS, Kind
 from secagg.wire import HEADER_BYTES, SERVER, Header, encode_bitmap
@@ -36,7 +36,7 @@ def cohort_at(
     faults: Mapping[int, str] | None = None,
     *,
     seed: str = "cohort",
-    context: bytes = b"",
+    context: bytes = CONTEXT,
 ) -> Cohort:
     """An honest round up to the opening of a stage; None runs it to the end."""
     cohort = Cohort(params, codes_of(params) - 127.5, seed=seed, context=context)

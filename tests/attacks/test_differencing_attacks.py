@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cohort import Cohort, plan
+from cohort import CONTEXT, Cohort, plan
 from secagg import ClientSession, FixedPoint, TooFewClients
 
 EXACT = FixedPoint(clip=127.5, bits=8)
@@ -87,7 +87,9 @@ def test_08_differencing_over_four_rounds_passes_a_guard_that_compares_pairs(thr
     for gone in ((0, 1, 2), (2,), (0,), (1,)):
         cohort = Cohort(params, codes - 127.5, seed=f"without {gone}")
         for one, releases in earlier.items():
-            cohort.clients[one] = ClientSession(params, one, identity=cohort.identities.get(one), earlier=releases)
+            cohort.clients[one] = ClientSession(
+                params, one, context=CONTEXT, identity=cohort.identities.get(one), earlier=releases
+            )
         sums[gone] = int(cohort.run(dict.fromkeys(gone, "masked_input")).total[0])
         for one, releases in released(cohort).items():
             earlier[one] += releases

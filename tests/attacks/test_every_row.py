@@ -29,6 +29,7 @@ ROWS = {
     "19a": "late or duplicate uploads",
     "21": "secrets in texts and in saved states",
     "22": "pickle",
+    "23": "framing: an honest client is convicted by its own messages",
 }
 TESTS = [
     (path.name, node)

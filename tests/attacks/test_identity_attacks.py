@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import secagg
-from cohort import Cohort, deterministic
+from cheats import signed_parts
+from cohort import CONTEXT, Cohort, deterministic
 from plays import THREATS, codes_of, cohort_at, entry_at, flipped, parameters, replaced, restored, signed
 from secagg import Directory, Identity, InputError, PeerFault, ServerFault, ServerSession
 from secagg.encoding.ring import unpack_add
@@ -82,7 +83,7 @@ def test_04_sybil_an_id_that_stands_twice_or_out_of_order_is_refused(threat):
         with pytest.raises(ServerFault, match="ascend strictly"):
             cohort.clients[0].receive(cloned)
     with pytest.raises(InputError, match="distinct"):
-        ServerSession(params, [0, 1, 2, 3, 4, 5, 5], directory=cohort.directory)
+        ServerSession(params, [0, 1, 2, 3, 4, 5, 5], context=CONTEXT, directory=cohort.directory)
 
 
 @pytest.mark.parametrize("one", [0, 30, 60])
@@ -148,18 +149,19 @@ def test_04_key_substitution_every_reply_bears_its_senders_signature_of_this_kin
     cohort = cohort_at(stage, parameters("malicious-server"))
     reply = cohort.answer(2, cohort.server.requests()[2])
     before = cohort.server.save()
-    header, body = reply[:HEADER_BYTES], reply[HEADER_BYTES:-64]
+    header, (body, attached) = reply[:HEADER_BYTES], signed_parts(cohort, reply)
     kind, session = header[6], header[16:]
     own, right = cohort.identities[2], Header(kind=kind, sender=2, session=session)
     stranger = Identity(key=secagg.SigningKey.generate(), directory=cohort.directory)
     forgeries = [
         reply[:-64],
         reply[:-64] + bytes(64),
-        reply[:-64] + stranger.sign(right, body),
-        reply[:-64] + cohort.identities[3].sign(right, body),
-        reply[:-64] + own.sign(Header(kind=kind ^ 2, sender=2, session=session), body),
-        reply[:-64] + own.sign(Header(kind=kind, sender=3, session=session), body),
-        reply[:-64] + own.sign(Header(kind=kind, sender=2, session=bytes(32)), body),
+        reply[:-64] + stranger.sign(right, body, attached=attached),
+        reply[:-64] + cohort.identities[3].sign(right, body, attached=attached),
+        reply[:-64] + own.sign(Header(kind=kind ^ 2, sender=2, session=session), body, attached=attached),
+        reply[:-64] + own.sign(Header(kind=kind, sender=3, session=session), body, attached=attached),
+        reply[:-64] + own.sign(Header(kind=kind, sender=2, session=bytes(32)), body, attached=attached),
+        reply[:-64] + own.sign(right, body, attached=bytes(31)),
         flipped(reply, HEADER_BYTES),
         header,
     ]
@@ -282,7 +284,9 @@ def test_05_mask_reuse_two_rounds_of_repeated_randomness_have_other_masks(threat
     uploads = []
     for nonce in ("one", "other"):
         cohort = Cohort(params, codes_of(params) - 127.5)
-        cohort.server = ServerSession(params, range(4), directory=cohort.directory, randomness=deterministic(nonce))
+        cohort.server = ServerSession(
+            params, range(4), context=CONTEXT, directory=cohort.directory, randomness=deterministic(nonce)
+        )
         while cohort.server.stage != "masked_input":
             cohort.run_stage()
         uploads.append(upload_of(cohort, 1))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import secagg
-from cohort import Cohort, deterministic
+from cohort import CONTEXT, Cohort, deterministic
 from plays import KEY, THREATS, codes_of, cohort_at, exchange, flipped, parameters, restored, signed
 from secagg import BeaconNeeded, ClientSession, InputNeeded, SecAggError, ServerSession
 from secagg.pairwise.messages import EncryptedShares, RelayedShares, UnmaskShares
@@ -85,7 +85,13 @@ class Watched:
         self.cohort = Cohort(self.params, self.vectors)
         self.sources = {one: Recording(f"leaks/{one}") for one in range(6)}
         self.cohort.clients = {
-            one: ClientSession(self.params, one, identity=self.cohort.identities.get(one), randomness=self.sources[one])
+            one: ClientSession(
+                self.params,
+                one,
+                context=CONTEXT,
+                identity=self.cohort.identities.get(one),
+                randomness=self.sources[one],
+            )
             for one in range(6)
         }
         self.texts: list[str] = []

@@ -110,6 +110,7 @@ class LyingServer:
         state = CollectingUnmask(
             session_id=self.state.session_id,
             roster=self.state.roster,
+            beacon=self.state.beacon,
             graph=self.state.graph,
             sealed=self.state.sealed,
             shared=flags(self.arc | self.gone),

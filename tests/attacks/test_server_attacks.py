@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cohort import Cohort, plan
+from cohort import CONTEXT, Cohort, plan
 from plays import (
     EXACT,
     KEY,
@@ -243,11 +243,11 @@ def test_06_low_degree_an_invitation_to_a_round_with_two_neighbours_is_refused(t
     with pytest.raises(ParameterError):
         RoundParams.decode(weak)
     nonce = bytes(32)
-    asked = digest(Label.ROUND, bytes([1, 1]), weak, context_digest(b""), nonce)
+    asked = digest(Label.ROUND, bytes([1, 1]), weak, context_digest(CONTEXT), nonce)
     client = Cohort(params, np.zeros((40, 3))).clients[1]
     with pytest.raises(ServerFault, match="other parameters"):
         client.receive(from_server(Kind.INVITATION, asked, nonce))
-    client.receive(from_server(Kind.INVITATION, round_id(params, context_digest(b""), nonce), nonce))
+    client.receive(from_server(Kind.INVITATION, round_id(params, context_digest(CONTEXT), nonce), nonce))
 
 
 def test_06_low_degree_a_roster_with_fewer_odd_or_repeated_neighbours_is_refused():
@@ -302,7 +302,12 @@ def test_06_biased_graph_a_server_with_another_beacon_gets_no_shares_opened():
     requests = cohort.server.requests()
     cohort.server.use_beacon(bytes(32))
     for one, request in requests.items():
-        cohort.server.receive(one, cohort.answer(one, request))
+        payload = cohort.answer(one, request)
+        with pytest.raises(PeerFault, match="another beacon"):
+            cohort.server.receive(one, payload)
+        # What an honest server refuses a lying one takes
+        body, signature = memoryview(payload)[HEADER_BYTES:-64], payload[-64:]
+        cohort.server._fold(cohort.server._state, one, body, signature)
     for one, request in cohort.server.advance().items():
         with pytest.raises((PeerFault, ServerFault, TooFewClients)):
             cohort.answer(one, request)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from cohort import identities, plan
+from cohort import CONTEXT, identities, plan
 from plays import (
     KEY,
     THREATS,
@@ -245,8 +245,8 @@ def test_17_hostile_sizes_messages_that_claim_more_than_they_hold_are_refused(th
     params = plan(4096, 1 << 32, threat=threat)
     identity = identities(range(4096))[1] if threat == "malicious-server" else None
     directory = None if identity is None else identity.directory
-    client = ClientSession(params, 1, identity=identity)
-    invitation = ServerSession(params, range(4096), directory=directory).requests()[1]
+    client = ClientSession(params, 1, context=CONTEXT, identity=identity)
+    invitation = ServerSession(params, range(4096), context=CONTEXT, directory=directory).requests()[1]
     client.receive(invitation)
     ids = b"".join(one.to_bytes(8, "little") for one in range(4096))
     for body in (b"", ids, ids + b"\xff" * 512, ids + b"\xff" * 512 + bytes(96)):

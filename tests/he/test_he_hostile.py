@@ -161,6 +161,7 @@ def test_who_is_not_in_the_directory_or_lies_about_it_is_refused(federation):
             secagg.DecryptionKey.generate(federation.params),
             federation.directory,
             signing_key=federation.identities[0].key,
+            context=federation.context,
         )
 
 
@@ -187,7 +188,11 @@ def test_an_opening_or_a_release_of_anybody_else_is_refused(federation):
     impostor = secagg.SigningKey(bytes(32))
     with pytest.raises(secagg.DecodeError, match="signature"):
         secagg.HEServerSession(
-            federation.params, federation.directory, opening=federation.decryptor.opening, decryptor=impostor.public
+            federation.params,
+            federation.directory,
+            context=federation.context,
+            opening=federation.decryptor.opening,
+            decryptor=impostor.public,
         )
     with pytest.raises(secagg.DecodeError, match="signature"):
         secagg.PublicKey.open(federation.key.public.message(impostor), federation.params, DECRYPTOR.public)
@@ -246,3 +251,32 @@ def test_a_sum_that_a_client_refused_stays_refused():
     with pytest.raises(secagg.LocalProtocolError, match="retired"):
         federation.clients[2].receive(sums[2])
     assert federation.clients[2].stage == "release"
+
+
+@pytest.mark.parametrize("key_holder", ["decryptor", "clients"])
+def test_an_empty_context_is_refused_by_every_party(key_holder):
+    params = plan(3, 5, encoding=SMALL, key_holder=key_holder)
+    right = Federation(params)
+    with_decryptor = key_holder == "decryptor"
+    keys = {"opening": right.decryptor.opening, "decryptor": DECRYPTOR.public} if with_decryptor else {}
+    keys = keys or {"key_id": right.key.public.key_id}
+    parties = [
+        lambda **given: right.client(0, **given),
+        lambda **given: secagg.HEServerSession(params, right.directory, **keys, **given),
+    ]
+    if with_decryptor:
+        parties.append(
+            lambda **given: secagg.DecryptorSession(params, right.key, right.directory, signing_key=DECRYPTOR, **given)
+        )
+    for build in parties:
+        with pytest.raises(secagg.InputError, match="pass a hash of the model"):
+            build(context=b"")
+        with pytest.raises(secagg.InputError, match="context must be bytes"):
+            build(context="model 1")
+    for build in parties[1:]:
+        with pytest.raises(secagg.InputError, match="context is empty"):
+            build()
+    vectors = np.zeros((3, 5))
+    with pytest.raises(secagg.InputError, match="context is empty"):
+        secagg.simulate(vectors, params=params, context=b"")
+    assert secagg.simulate(vectors, params=params).survivors == (0, 1, 2)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import secagg
-from cohort import deterministic, identities, plan
+from cohort import CONTEXT, deterministic, identities, plan
 from knowledge import Ledger, Masks, Step, watching
 from lies import Front, View
 from secagg import (
@@ -86,11 +86,17 @@ class World:
         self.beacon = hashlib.sha256(name.encode()).digest()
         self.beacons = dict.fromkeys(range(n), self.beacon)
         self.server = ServerSession(
-            self.params, self.ids, directory=self.directory, randomness=deterministic(f"{name}/server")
+            self.params, self.ids, context=CONTEXT, directory=self.directory, randomness=deterministic(f"{name}/server")
         )
         self.sources = {one: deterministic(f"{name}/{one}") for one in range(n)}
         self.clients = {
-            one: ClientSession(self.params, self.ids[one], identity=self.identity(one), randomness=self.sources[one])
+            one: ClientSession(
+                self.params,
+                self.ids[one],
+                context=CONTEXT,
+                identity=self.identity(one),
+                randomness=self.sources[one],
+            )
             for one in range(n)
         }
         self.durable = {one: client.save() for one, client in self.clients.items()}

@@ -184,7 +184,7 @@ def test_evidence_is_for_one_session_of_one_directory(cohort):
         ({"directory": stranger.directory}, "not the directory's cohort"),
     ]
     if params.graph == "harary":
-        changes += [({"beacon": None}, "is missing"), ({"beacon": bytes(32)}, None)]
+        changes += [({"beacon": None}, "is missing"), ({"beacon": bytes(32)}, "signature")]
     for change, says in changes:
         with pytest.raises(DecodeError, match=says):
             fault.evidence.convict(dataclasses.replace(record, **change))
@@ -245,11 +245,12 @@ def made_up(cohort: Cohort, record: Transcript, dealer: int) -> ContradictoryDea
         both = b"".join(commitment(session.session_id, dealer, recipient, kind, share) for kind in (0, 1))
         rows.append(bytes(FORMAT.sealed_bytes) + both + bytes(64))
     dealt, threshold = b"".join(rows), cohort.params.threshold
+    header, attached = session.header(Kind.ENCRYPTED_SHARES, dealer), session.beacon_digest
     return ContradictoryDealer(
         dealer=dealer,
         kind=1,
         dealt=dealt,
-        signature=cohort.identities[dealer].sign(session.header(Kind.ENCRYPTED_SHARES, dealer), dealt),
+        signature=cohort.identities[dealer].sign(header, dealt, attached=attached),
         holders=tuple(recipients[:threshold]),
         records=share * threshold,
     )

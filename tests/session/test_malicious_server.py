@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import secagg
-from cohort import Cohort, identities, plan
+from cohort import CONTEXT, Cohort, identities, plan
 from secagg import (
     ClientSession,
     DecodeError,
@@ -177,8 +177,8 @@ def test_a_round_with_other_rates_threat_or_size_is_refused():
         malicious(10, dropout=0.2, corrupt=0.1, threat="semi-honest"),
     ):
         directory = identities(range(10))[0].directory if other.threat == "malicious-server" else None
-        invitation = ServerSession(other, range(10), directory=directory).requests()[1]
-        client = ClientSession(params, 1, identity=identities(range(10))[1])
+        invitation = ServerSession(other, range(10), context=CONTEXT, directory=directory).requests()[1]
+        client = ClientSession(params, 1, context=CONTEXT, identity=identities(range(10))[1])
         with pytest.raises(ServerFault, match="other parameters"):
             client.receive(invitation)
 
@@ -186,27 +186,27 @@ def test_a_round_with_other_rates_threat_or_size_is_refused():
 def test_identities_that_do_not_fit_are_refused():
     params, known = malicious(), identities(range(7))
     with pytest.raises(InputError, match="takes an identity"):
-        ClientSession(params, 1)
+        ClientSession(params, 1, context=CONTEXT)
     with pytest.raises(InputError, match="another key for this client"):
-        ClientSession(params, 1, identity=known[2])
+        ClientSession(params, 1, context=CONTEXT, identity=known[2])
     for size in (6, 8):
         with pytest.raises(InputError, match="must hold the round's 7"):
-            ClientSession(params, 1, identity=identities(range(size))[1])
+            ClientSession(params, 1, context=CONTEXT, identity=identities(range(size))[1])
     with pytest.raises(InputError, match="semi-honest"):
-        ClientSession(plan(7), 1, identity=known[1])
+        ClientSession(plan(7), 1, context=CONTEXT, identity=known[1])
     with pytest.raises(InputError, match="takes a directory"):
-        ServerSession(params, range(7))
+        ServerSession(params, range(7), context=CONTEXT)
     with pytest.raises(InputError, match="exactly the roster's"):
-        ServerSession(params, range(1, 8), directory=known[0].directory)
+        ServerSession(params, range(1, 8), context=CONTEXT, directory=known[0].directory)
     with pytest.raises(InputError, match="semi-honest"):
-        ServerSession(plan(7), range(7), directory=known[0].directory)
-    saved = ClientSession(params, 1, identity=known[1]).save()
+        ServerSession(plan(7), range(7), context=CONTEXT, directory=known[0].directory)
+    saved = ClientSession(params, 1, context=CONTEXT, identity=known[1]).save()
     other = Directory({**known[1].directory, 6: secagg.SigningKey.generate().public})
     with pytest.raises(InputError, match="another directory"):
         ClientSession.restore(saved, 1, identity=Identity(key=known[1].key, directory=other))
     with pytest.raises(InputError, match="takes an identity"):
         ClientSession.restore(saved, 1)
-    server = ServerSession(params, range(7), directory=known[0].directory).save()
+    server = ServerSession(params, range(7), context=CONTEXT, directory=known[0].directory).save()
     with pytest.raises(InputError, match="another directory"):
         ServerSession.restore(server, directory=other)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import secagg
-from cohort import Cohort, plan
+from cohort import CONTEXT, Cohort, plan
 from secagg import STAGES, FixedPoint, RoundParams, TooFewClients, simulate
 from secagg.pairwise.masking import BLOCK_WORDS
 
@@ -110,7 +110,7 @@ def test_masks_and_rounding_never_repeat():
     uploads = set()
     for _ in range(3):
         cohort = Cohort(params, vectors, seed="same")
-        cohort.clients[0] = secagg.ClientSession(params, 0)
+        cohort.clients[0] = secagg.ClientSession(params, 0, context=CONTEXT)
         for _ in range(2):
             cohort.run_stage()
         uploads.add(cohort.answer(0, cohort.server.requests()[0]))

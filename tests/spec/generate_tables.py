@@ -38,6 +38,7 @@ PURPOSES = {
     "SEALED_STATE": "key of a sealed state",
     "STATE_CHECKSUM": "checksum of a state in the clear",
     "GRAPH": "key of the stream that draws the graph from a beacon (malicious-server model)",
+    "BEACON": "digest of the beacon that clients sign (malicious-server model)",
     "DIRECTORY": "digest of a directory of identities (malicious-server model)",
     "SIGNED_BODY": "hash of a body that is signed (malicious-server model)",
     "SHARE_COMMITMENT": "commitment to a share (malicious-server model)",
@@ -128,7 +129,7 @@ def server_states(threat: Threat) -> str:
 def hexdump() -> str:
     params = plan(3, 3, encoding=FixedPoint(clip=1.0, bits=8), max_weight=10)
     vector, weight = np.array([0.5, -1.0, 0.25]), 7
-    cohort = Cohort(params, [vector] * 3, [weight] * 3, ids=[10, 20, 30], seed="spec")
+    cohort = Cohort(params, [vector] * 3, [weight] * 3, ids=[10, 20, 30], context=b"", seed="spec")
     cohort.run_stage()
     cohort.run_stage()
     requests = cohort.server.requests()

@@ -257,16 +257,25 @@ def verify(public: bytes, signature: bytes, context: bytes, statement: bytes) ->
     verifier.verify(bytes([len(context)]) + context + statement, signature)
 
 
-def of_message(head: bytes, body: bytes) -> tuple[bytes, bytes]:
+def beacon_digest(beacon: bytes | None) -> bytes:
+    return bytes(32) if beacon is None else digest("beacon", beacon)
+
+
+def accepted_digest(session: bytes, beacon: bytes | None, relayed: bytes) -> bytes:
+    return digest("accepted-shares", session, beacon_digest(beacon), relayed)
+
+
+def of_message(head: bytes, body: bytes, beacon: bytes | None) -> tuple[bytes, bytes]:
     """Return the context and the statement of the signature behind a message."""
     end = len(body) - (32 if head[6] == INPUT else 0)
-    return b"secagg/v1/message/" + head[6:7], head + digest("signed-body", body[:end]) + body[end:]
+    attached = beacon_digest(beacon) if head[6] == SHARES else body[end:]
+    return b"secagg/v1/message/" + head[6:7], head + digest("signed-body", body[:end]) + attached
 
 
-def authenticated(public: bytes, message: bytes) -> bytes:
+def authenticated(public: bytes, message: bytes, beacon: bytes | None = None) -> bytes:
     """Return a client's message without its signature, which is checked."""
     head, body, signature = message[:48], message[48:-64], message[-64:]
-    verify(public, signature, *of_message(head, body))
+    verify(public, signature, *of_message(head, body, beacon))
     return head + body
 
 
@@ -488,10 +497,11 @@ class Client:
         self.params, self.id, self.context, self.draw = params, client_id, context, draw
         self.signing_seed, self.directory = signing_seed, directory or {}
         self.directory_digest = directory_digest(self.directory) if params.malicious else b""
+        self.beacon: bytes | None = None
 
     def message(self, kind: int, session: bytes, body: bytes) -> bytes:
         head = header(kind, self.id, session)
-        signature = sign(self.signing_seed, *of_message(head, body)) if self.params.malicious else b""
+        signature = sign(self.signing_seed, *of_message(head, body, self.beacon)) if self.params.malicious else b""
         return head + body + signature
 
     def advertise_keys(self, message: bytes) -> bytes:
@@ -506,7 +516,7 @@ class Client:
         self.roster = Roster.decode(self.params, open_message(message, ROSTER, SERVER, self.round))
         self.session = session_id(self.round, self.roster, self.directory_digest)
         self.position = self.roster.ids.index(self.id)
-        neighbours = self.roster.neighbours_of(self.position)
+        neighbours, self.beacon = self.roster.neighbours_of(self.position), beacon
         if beacon is not None:
             neighbours = beacon_graph(self.params, self.session, beacon)[self.position]
         self.neighbours = [j for j in neighbours if j in self.roster.entries]
@@ -534,7 +544,7 @@ class Client:
     def receive_shares(self, message: bytes) -> None:
         params, i = self.params, self.position
         body = open_message(message, RELAY, SERVER, self.session)
-        self.accepted = digest("accepted-shares", self.session, body) if params.malicious else b""
+        self.accepted = accepted_digest(self.session, self.beacon, body) if params.malicious else b""
         size = (params.n + 7) // 8
         self.shared = bitmap(body[:size], params.n)
         self.neighbours = [j for j in self.neighbours if j in self.shared]
@@ -611,7 +621,7 @@ def sum_of_round(
     """
     if directory is not None:
         dealt, inputs, releases = (
-            {one: authenticated(directory[one], message) for one, message in messages.items()}
+            {one: authenticated(directory[one], message, beacon) for one, message in messages.items()}
             for messages in (dealt, inputs, releases)
         )
     decoded = {one: Roster.decode(params, message[48:]) for one, message in rosters.items()}
@@ -639,7 +649,7 @@ def sum_of_round(
         if params.malicious:
             i = position[one]
             relayed = relay[48 : 48 + (params.n + 7) // 8] + b"".join(rows[j, i] for j in graph[i] if j in shared)
-            assert body[-32:] == digest("accepted-shares", session, relayed)
+            assert body[-32:] == accepted_digest(session, beacon, relayed)
             body = body[:-32]
         words = [word + value for word, value in zip(words, unpack(params, body), strict=True)]
 
@@ -695,12 +705,13 @@ def convicted(
     decoded = Roster.decode(params, roster)
     session = session_id(identifier, decoded, directory_digest(directory))
     assert decoded.ids == sorted(directory)
+    assert (beacon is not None) == params.harary
     graph = [[j for j in range(params.n) if j != i] for i in range(params.n)]
     if beacon is not None:
         graph = beacon_graph(params, session, beacon)
     graph = [[j for j in row if j in decoded.entries] for row in graph]
     accuse = {1: forged_release, 2: contradictory_dealer}[evidence[0]]
-    return decoded.ids[accuse(params, evidence[1:], identifier, session, decoded, graph, directory)]
+    return decoded.ids[accuse(params, evidence[1:], identifier, session, decoded, graph, directory, beacon)]
 
 
 def parts(encoded: bytes) -> Iterator[bytes]:
@@ -719,12 +730,13 @@ def forged_release(
     roster: Roster,
     graph: Sequence[Sequence[int]],
     directory: Mapping[int, bytes],
+    beacon: bytes | None,
 ) -> int:
     dealer, holder = (int.from_bytes(evidence[at : at + 4], "little") for at in (0, 4))
     one = roster.ids[holder]
     hashed, upload, agreed, signature = evidence[8:40], evidence[40:104], evidence[104:168], evidence[168:232]
     relayed, survived, release = parts(evidence[232:])
-    context, accepted = b"secagg/v1/message/" + bytes([INPUT]), digest("accepted-shares", session, relayed)
+    context, accepted = b"secagg/v1/message/" + bytes([INPUT]), accepted_digest(session, beacon, relayed)
     verify(directory[one], upload, context, header(INPUT, one, session) + hashed + accepted)
     size = (params.n + 7) // 8
     shared, survivors = bitmap(relayed[:size], params.n), bitmap(survived, params.n)
@@ -748,11 +760,12 @@ def contradictory_dealer(
     roster: Roster,
     graph: Sequence[Sequence[int]],
     directory: Mapping[int, bytes],
+    beacon: bytes | None,
 ) -> int:
     dealer, kind = int.from_bytes(evidence[:4], "little"), evidence[4]
     one, signature = roster.ids[dealer], evidence[5:69]
     dealt, positions, records = parts(evidence[69:])
-    authenticated(directory[one], header(SHARES, one, session) + dealt + signature)
+    authenticated(directory[one], header(SHARES, one, session) + dealt + signature, beacon)
     rows = dict(zip(graph[dealer], chunks(dealt, params.row), strict=True))
     holders = [int.from_bytes(position, "little") for position in chunks(positions, 4)]
     opened = dict(zip(holders, chunks(records, params.record), strict=True))

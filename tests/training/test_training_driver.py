@@ -178,6 +178,19 @@ def test_the_context_follows_the_model_and_the_round():
     assert driver._context(1, model) == driver._context(1, model.copy())
 
 
+def test_every_sum_of_a_training_has_a_context_of_its_own(monkeypatch):
+    simulate, seen = secagg.simulate, []
+
+    def noting(vectors, *, context, **options):
+        seen.append(context)
+        return simulate(vectors, context=context, **options)
+
+    monkeypatch.setattr(secagg, "simulate", noting)
+    run(make_federation(4), Settings(rounds=2))
+    assert len(set(seen)) == len(seen) >= 3
+    assert {len(context) for context in seen} == {32}
+
+
 @pytest.mark.parametrize("protocol", ["secagg", "secagg+"])
 def test_a_training_against_a_malicious_server_is_as_good_and_names_its_stages(protocol):
     settings = Settings(rounds=4, threat="malicious-server", protocol=protocol)

@@ -349,6 +349,7 @@ def malicious_client_vectors(rounds: Mapping[str, Round]) -> dict[str, object]:
             what="of the same cohort and parameters",
             params=rounds["malicious-server-complete-4"].params,
             ids=rounds["malicious-server-complete-4"].ids,
+            context=rounds["malicious-server-complete-4"].plan.context,
         )
     )
     other.play()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from secagg.pairwise.identifiers import beacon_digest
 from secagg.pairwise.messages import Kind
 from secagg.wire import HEADER_BYTES, SERVER, Header
 from vector_rounds import Round
@@ -76,12 +77,18 @@ def entry(round_: Round, position: int) -> int:
     return HEADER_BYTES + 8 * n + (n + 7) // 8 + ENTRY[round_.params.threat] * position
 
 
+def beacon_of(round_: Round) -> bytes:
+    """Return what clients of a round sign of its beacon."""
+    return beacon_digest(round_.beacon if round_.params.graph == "harary" else None)
+
+
 def signed(round_: Round, one: int, payload: bytes) -> bytes:
     """Sign a changed message as its sender itself would: a corrupt client's own."""
     header = Header(kind=payload[6], sender=int.from_bytes(payload[8:16], "little"), session=payload[16:48])
     body = payload[HEADER_BYTES:-64]
     end = len(body) - (32 if header.kind == Kind.MASKED_INPUT else 0)
-    signature = round_.identity(one).sign(header, body[:end], attached=body[end:])
+    attached = beacon_of(round_) if header.kind == Kind.ENCRYPTED_SHARES else body[end:]
+    signature = round_.identity(one).sign(header, body[:end], attached=attached)
     return payload[:HEADER_BYTES] + body + signature
 
 

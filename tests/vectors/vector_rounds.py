@@ -21,7 +21,7 @@ from secagg import (
     SigningKey,
 )
 from secagg.pairwise.graph import CompleteGraph, beacon_graph
-from secagg.pairwise.identifiers import context_digest
+from secagg.pairwise.identifiers import beacon_digest, context_digest
 from secagg.pairwise.messages import Kind
 from secagg.wire import HEADER_BYTES
 
@@ -277,6 +277,7 @@ class Round:
         }
         if self.directory is not None:
             derived["directory_digest"] = self.directory.digest().hex()
+            derived["beacon_digest"] = beacon_digest(self.beacon if self.params.graph == "harary" else None).hex()
         derived["neighbours"] = self.graph
         return derived
 
@@ -373,6 +374,7 @@ PLANS = (
         what="signatures, commitments and the consistency stage; nobody drops out",
         params=planned(4, 3, 1.0, 8, max_weight=2, dropout=0.25, threat="malicious-server"),
         ids=(10, 20, 30, 40),
+        context=b"a hash of the model",
     ),
     Plan(
         name="malicious-server-complete-6",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from unittest import mock
 
 from secagg import PeerFault
+from secagg.pairwise.identifiers import beacon_digest
 from secagg.pairwise.messages import MASK_KEY_SHARE, Kind
 from secagg.primitives import shamir
 from secagg.primitives.kdf import Label, digest
@@ -20,6 +21,7 @@ from vector_faults import (
     RECORD,
     Collection,
     Operation,
+    beacon_of,
     call,
     fault,
     flip,
@@ -249,7 +251,8 @@ def _signatures(made: Collection, small: Round) -> None:
             session: bytes = session,
             body: bytes = body,
         ) -> bytes:
-            return small.identity(signer).sign(Header(kind=kind, sender=20, session=session), body)
+            attached = beacon_of(small) if kind == Kind.ENCRYPTED_SHARES else b""
+            return small.identity(signer).sign(Header(kind=kind, sender=20, session=session), body, attached=attached)
 
         name = kind.name.lower().replace("_", "-")
         made.server(
@@ -395,6 +398,12 @@ def _contradicting_dealer(made: Collection, small: Round) -> None:
 
 def _server_beacons(made: Collection, sparse: Round) -> None:
     one = sparse.ids[0]
+    good = sparse.reply(Kind.ENCRYPTED_SHARES, one)
+    head = Header(kind=Kind.ENCRYPTED_SHARES, sender=one, session=sparse.session_id)
+
+    def under(beacon: bytes) -> bytes:
+        return good[:-64] + sparse.identity(one).sign(head, good[HEADER_BYTES:-64], attached=beacon)
+
     made.server(
         "server-beacon-awaited",
         "shares before the beacon has drawn the graph, and a beacon of 15 bytes",
@@ -404,6 +413,25 @@ def _server_beacons(made: Collection, sparse: Round) -> None:
         use_beacon(bytes(15), INPUT),
         use_beacon(sparse.beacon, OK),
         received(one, f"ENCRYPTED_SHARES from {one}", OK),
+    )
+    made.server(
+        "server-beacon-of-a-client",
+        "shares that a client signed under another beacon, then without one; its own are taken afterwards",
+        sparse,
+        "CollectingShares",
+        use_beacon(sparse.beacon, OK),
+        received(one, under(beacon_digest(bytes(32))), peer(one)),
+        received(one, under(beacon_digest(None)), peer(one)),
+        received(one, under(b""), peer(one)),
+        received(one, f"ENCRYPTED_SHARES from {one}", OK),
+    )
+    made.server(
+        "server-other-beacon",
+        "the server itself is given another beacon than the clients: it refuses each of them",
+        sparse,
+        "CollectingShares",
+        use_beacon(bytes(32), OK),
+        *(received(other, f"ENCRYPTED_SHARES from {other}", peer(other)) for other in (100, 110, 139)),
     )
     made.server(
         "server-second-beacon",

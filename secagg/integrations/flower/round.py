@@ -103,7 +103,6 @@ class SecureRound:
     ) -> None:
         self._session, self._send, self._beacon, self._threads = session, send, beacon, threads
         self._content, self._prepare, self._joined = content, prepare, joined
-        self._drawn: bytes | None = None
         self._finished: set[int] = set()
         self.ahead: Ahead | None = None
         self._asked = {int(message.metadata.dst_node_id): message for message in asked}
@@ -187,8 +186,7 @@ class SecureRound:
             for one, payload in requests.items()
         }
         self._timed(asked, "fix_roster", lambda node, reply: None)
-        self._drawn = self._beacon(session_id)
-        self._session.use_beacon(self._drawn)
+        self._session.use_beacon(self._beacon(session_id))
 
     def _stage(self, asked: Mapping[int, tuple[Envelope, RecordDict]], stage: str) -> Mapping[int, bytes]:
         start = time.perf_counter()
@@ -246,7 +244,7 @@ class SecureRound:
     def _keep_evidence(self, problem: SecAggError) -> None:
         """Keep what convicts a client with the round's transcript, which is there only while the round is open."""
         if isinstance(problem, PeerFault) and problem.evidence is not None:
-            transcript = self._session.transcript(beacon=self._drawn)
+            transcript = self._session.transcript()
             self.report.evidence[problem.client_id] = (problem.evidence, transcript)
 
     def _fold(self, node: int, answer: Envelope) -> None:
