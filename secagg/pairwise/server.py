@@ -35,6 +35,7 @@ from secagg.pairwise.messages import (
 )
 from secagg.pairwise.server_states import (
     Collecting,
+    CollectingButInputs,
     CollectingConsistency,
     CollectingInputs,
     CollectingKeys,
@@ -79,6 +80,25 @@ def fold_advertisement(
     state.entries[position] = np.frombuffer(bytes(body) + signature, dtype=np.uint8)
     known |= dict.fromkeys(keys, position)
     state.received[position] = True
+
+
+def fold(
+    current: Round,
+    state: CollectingButInputs,
+    position: int,
+    body: memoryview,
+    signature: bytes,
+    known: dict[bytes, int],
+) -> None:
+    """Take in a client's message of the open stage; see each stage's own fold."""
+    if isinstance(state, CollectingKeys):
+        fold_advertisement(current, state, position, body, signature, known)
+    elif isinstance(state, CollectingShares):
+        fold_shares(current, state, position, body, signature)
+    elif isinstance(state, CollectingConsistency):
+        fold_consistency(current, state, position, body, signature)
+    else:
+        fold_unmask_shares(current, state, position, body, signature)
 
 
 def known_keys(state: CollectingKeys) -> dict[bytes, int]:

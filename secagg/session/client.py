@@ -17,7 +17,6 @@ from secagg.pairwise import release
 from secagg.pairwise.graph import CompleteGraph, beacon_ring, ring_neighbours
 from secagg.pairwise.identifiers import check_beacon, checked_context
 from secagg.pairwise.messages import (
-    FORMATS,
     Consistency,
     EncryptedShares,
     Invitation,
@@ -35,12 +34,13 @@ from secagg.primitives.kdf import Label, digest
 from secagg.primitives.randomness import Randomness, system_randomness
 from secagg.session.answers import BeaconNeeded, InputNeeded, Reply
 from secagg.session.guard import Entry, Single, exclusive
+from secagg.session.pinned import checked_releases, client_directory
+from secagg.session.requests import Request, check_session, drawn_by_server, read_request
 from secagg.session.roster import checked_id
 from secagg.session.saved import Answers, load_client, save_client
 from secagg.wire import HEADER_BYTES, SERVER, Buffer, Header, open_message
 
 _Message = KeyAdvertisement | EncryptedShares | Consistency | UnmaskShares
-_Request = Invitation | Roster | RelayedShares | UnmaskRequest | RelayedSignatures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -99,8 +99,8 @@ class ClientSession(Single):
             params=params,
             client_id=client_id,
             context=checked_context(context, required=params.threat == "malicious-server"),
-            directory=_checked_directory(params, client_id, identity),
-            earlier=_checked_releases(earlier),
+            directory=client_directory(params, client_id, identity),
+            earlier=checked_releases(earlier),
         )
         self._identity = identity
         self._progress = _Progress(state=states.Idle(), answers={})
@@ -170,9 +170,9 @@ class ClientSession(Single):
         if transition is None or transition.request is not kind:
             awaited = "nothing more" if transition is None else getattr(transition.request, "name", "its caller")
             raise ServerFault(f"{kind.name} came where this client awaits {awaited}")
-        self._check_session(header)
+        check_session(self._state, header)
         try:
-            message = self._decoded(body)
+            message = read_request(self._party.params, self._state, body)
         except DecodeError as problem:
             raise ServerFault(f"{kind.name} is malformed: {problem}") from None
         return self._step(kind, message, header.session, request)
@@ -284,7 +284,7 @@ class ClientSession(Single):
         party, state, answers, clipped = load_client(saved, seal_key=seal_key)
         if party.client_id != client_id:
             raise InputError(f"the saved session is client {party.client_id}'s, not client {client_id}'s")
-        if _checked_directory(party.params, party.client_id, identity) != party.directory:
+        if client_directory(party.params, party.client_id, identity) != party.directory:
             raise InputError("the saved session was built with another directory")
         session = cls.__new__(cls)
         session._party, session._identity, session._randomness = party, identity, randomness
@@ -316,40 +316,7 @@ class ClientSession(Single):
             return BeaconNeeded(self._state.session_id)
         raise ServerFault(f"{kind.name} came again though its answer was delivered")
 
-    def _check_session(self, header: Header) -> None:
-        state = self._state
-        if isinstance(state, states.Idle):
-            return  # its step compares the round's identifier with the one that it computes
-        expected = state.round_id if isinstance(state, states.Advertised) else state.session_id
-        if header.session != expected:
-            raise ServerFault("the message belongs to another session, or the roster was not the same for everybody")
-
-    def _decoded(self, body: memoryview) -> _Request:
-        """Read the body of the message that this state awaits.
-
-        Raises:
-            DecodeError: it is malformed.
-        """
-        params, state = self._party.params, self._state
-        form = FORMATS[params.threat]
-        if isinstance(state, states.Idle):
-            return Invitation.decode(body)
-        if isinstance(state, states.Advertised):
-            neighbours = params.neighbours if self._drawn_by_server else 0
-            return Roster.decode(
-                body, clients=params.clients, sparse_neighbours=neighbours, entry_bytes=form.entry_bytes
-            )
-        if isinstance(state, states.Shared):
-            return RelayedShares.decode(
-                body, clients=params.clients, neighbours=state.neighbours, dealt_bytes=form.dealt_bytes
-            )
-        if isinstance(state, states.Masked):
-            return UnmaskRequest.decode(body, clients=params.clients)
-        return RelayedSignatures.decode(body, clients=params.clients)
-
-    def _step(
-        self, kind: Kind, message: _Request, session: bytes, request: bytes
-    ) -> Reply | InputNeeded | BeaconNeeded:
+    def _step(self, kind: Kind, message: Request, session: bytes, request: bytes) -> Reply | InputNeeded | BeaconNeeded:
         party, state, identity = self._party, self._state, self._identity
         after: states.ClientState
         reply: _Message
@@ -370,16 +337,11 @@ class ClientSession(Single):
             raise LocalProtocolError(f"{kind.name} has no step in state {type(state).__name__}")
         return self._answer(kind, request, after, reply, session)
 
-    @property
-    def _drawn_by_server(self) -> bool:
-        """Whether the roster tells this client its neighbours."""
-        return self._party.params.graph == "harary" and self._party.params.threat == "semi-honest"
-
     def _fix_roster(self, state: states.Advertised, roster: Roster, request: bytes) -> Reply | BeaconNeeded:
         if self._identity is not None and list(self._identity.directory) != roster.ids.tolist():
             raise ServerFault("the roster is not the directory's cohort")
         fixed = steps.fix_roster(self._party, state, roster)
-        if self._party.params.graph == "harary" and not self._drawn_by_server:
+        if self._party.params.graph == "harary" and not drawn_by_server(self._party.params):
             self._move(fixed, Kind.ROSTER, request, None)
             return BeaconNeeded(fixed.session_id)
         return self._share(fixed, request, None)
@@ -444,29 +406,6 @@ class ClientSession(Single):
 
     def _header(self, kind: Kind, session: bytes) -> bytes:
         return Header(kind=kind, sender=self._party.client_id, session=session).encode()
-
-
-def _checked_releases(earlier: Iterable[states.Release]) -> tuple[states.Release, ...]:
-    releases = tuple(earlier) if isinstance(earlier, Iterable) else ()
-    if not isinstance(earlier, Iterable) or not all(isinstance(one, states.Release) for one in releases):
-        raise InputError("earlier must hold what the property 'release' of earlier sessions gave")
-    return releases
-
-
-def _checked_directory(params: RoundParams, client_id: int, identity: Identity | None) -> bytes:
-    if params.threat == "semi-honest":
-        if identity is not None:
-            raise InputError("an identity serves the malicious-server model only; the parameters are semi-honest")
-        return b""
-    if not isinstance(identity, Identity):
-        raise InputError("the malicious-server model takes an identity: a signing key and the directory")
-    if len(identity.directory) != params.clients:
-        raise InputError(
-            f"the directory must hold the round's {params.clients} clients, it holds {len(identity.directory)}"
-        )
-    if identity.directory.get(client_id) != identity.key.public:
-        raise InputError("the directory holds another key for this client, or none")
-    return identity.directory.digest()
 
 
 _REPLY_TO: Mapping[type[_Message], Kind] = {

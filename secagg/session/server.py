@@ -368,7 +368,7 @@ class ServerSession(Single):
         body, hashed, signature = authenticated(self._directory, client_id, header, body, beacon=beacon)
         try:
             if not isinstance(state, states.CollectingInputs):
-                self._fold(state, position, body, signature)
+                steps.fold(self._round, state, position, body, signature, self._known_keys)
                 return 0
             accepted[position] = check_input(self._round, state, position, body, hashed + signature)
         except DecodeError as problem:
@@ -407,16 +407,6 @@ class ServerSession(Single):
         if state.received[position]:
             raise StaleMessage(client_id, "its message is in already")
         return state
-
-    def _fold(self, state: states.CollectingButInputs, position: int, body: memoryview, signature: bytes) -> None:
-        if isinstance(state, states.CollectingKeys):
-            steps.fold_advertisement(self._round, state, position, body, signature, self._known_keys)
-        elif isinstance(state, states.CollectingShares):
-            steps.fold_shares(self._round, state, position, body, signature)
-        elif isinstance(state, states.CollectingConsistency):
-            steps.fold_consistency(self._round, state, position, body, signature)
-        else:
-            steps.fold_unmask_shares(self._round, state, position, body, signature)
 
 
 def _frozen(words: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
