@@ -5,6 +5,7 @@ It prints a line for each input that ended in anything but an answer or an error
 
 from __future__ import annotations
 
+import functools
 import random
 import struct
 import sys
@@ -161,10 +162,11 @@ def attempts() -> Iterator[tuple[str, Attempt]]:
         yield f"directory {index}", lambda text=text: Directory.from_json(text)
     for index, payload in enumerate(evidence()):
         yield f"evidence {index}", lambda payload=payload: decode_evidence(payload)
-    for kind, purpose in ((ClientSession, b"client session"), (ServerSession, b"server session")):
+    as_client = functools.partial(ClientSession.restore, client_id=0)
+    for restore, purpose in ((as_client, b"client session"), (ServerSession.restore, b"server session")):
         for index, body in enumerate(saved()):
             state = b"SAst\x01\x00" + digest(Label.STATE_CHECKSUM, purpose, body) + body
-            yield f"{purpose.decode()} {index}", lambda kind=kind, state=state: kind.restore(state)
+            yield f"{purpose.decode()} {index}", lambda restore=restore, state=state: restore(state)
     for index, attempt in enumerate(short_bodies()):
         yield f"message {index}", attempt
     for corrupt, dropout in ((0.44, 0.2), (0.33, 0.285), (0.9, 0.0), (0.0, 0.45)):

@@ -493,7 +493,8 @@ def test_23_framing_an_input_that_names_another_beacon_is_refused_and_the_round_
     cohort = drawn()
     cohort.run_stage()
     client, request = cohort.clients[3], cohort.server.requests()[3]
-    client._state = dataclasses.replace(client._state, beacon=beacon_digest(made_up(0)))
+    signed = dataclasses.replace(client._state, beacon=beacon_digest(made_up(0)))
+    client._progress = dataclasses.replace(client._progress, state=signed)
     astray = cohort.answer(3, request)
     before = cohort.server.save()
     with pytest.raises(PeerFault, match="used another beacon") as caught:

@@ -36,6 +36,7 @@ from secagg import (
     ServerSession,
     TooFewClients,
 )
+from secagg.pairwise import server as steps
 from secagg.pairwise.identifiers import context_digest, pairwise_mask_key, round_id, self_mask_key
 from secagg.pairwise.messages import FORMATS, Kind
 from secagg.primitives.kdf import Label, digest
@@ -307,7 +308,7 @@ def test_06_biased_graph_a_server_with_another_beacon_gets_no_shares_opened():
             cohort.server.receive(one, payload)
         # What an honest server refuses a lying one takes
         body, signature = memoryview(payload)[HEADER_BYTES:-64], payload[-64:]
-        cohort.server._fold(cohort.server._state, one, body, signature)
+        steps.fold(cohort.server._round, cohort.server._state, one, body, signature, {})
     for one, request in cohort.server.advance().items():
         with pytest.raises((PeerFault, ServerFault, TooFewClients)):
             cohort.answer(one, request)
