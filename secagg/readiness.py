@@ -14,6 +14,7 @@ from secagg.encoding.ring import MAX_RING_BITS, compile_kernels, lane_dtype, pac
 from secagg.errors import InputError, SelfTestError
 from secagg.he.params import HEParams
 from secagg.kernels import aes_path, jit
+from secagg.kernels.residues import add_residues
 from secagg.params import FixedPoint, RoundParams
 from secagg.primitives import prg, shamir
 
@@ -90,6 +91,7 @@ def warmup(params: RoundParams | HEParams) -> int:
         widths = {prime.bit_length() for prime in params.chain.primes}
         for width in widths | ({params.ring_bits} if params.protocol == "bfv" else set()):
             compile_kernels(width, ())
+        _compile_residues()
         return jit.compiled_afresh() - before
     compile_kernels(params.ring_bits, (np.float32, np.float64))
     _check_shamir()
@@ -109,6 +111,7 @@ def warmup_all(begun: Callable[[int], None] = lambda width: None) -> int:
     for width in range(1, MAX_RING_BITS + 1):
         begun(width)
         compile_kernels(width, (np.float32, np.float64))
+    _compile_residues()
     _check_shamir()
     return jit.compiled_afresh() - before
 
@@ -158,6 +161,11 @@ def kernel_cache() -> KernelCache:
 def kernels_loaded() -> int:
     """Return how many kernels this process took from the disk."""
     return jit.loaded_from_cache()
+
+
+def _compile_residues() -> None:
+    nothing = np.zeros((1, 1), dtype=np.uint64)
+    add_residues(nothing, nothing, np.ones(1, dtype=np.uint64), np.empty_like(nothing))
 
 
 def _check_packing(width: int) -> None:

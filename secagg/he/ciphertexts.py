@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from secagg.encoding.ring import lane_dtype, pack, packed_bytes, unpack_add
 from secagg.errors import DecodeError
 from secagg.he.chains import Chain
+from secagg.kernels.residues import add_residues
 
 Residues = NDArray[np.uint64]
 
@@ -77,7 +78,7 @@ class RunningSum:
         primes = chain.data_primes
         shape = (ciphertexts, 2, len(primes), chain.degree)
         self._chain = chain
-        self._primes = np.array(primes, dtype=np.uint64)[:, None]
+        self._primes = np.array(primes, dtype=np.uint64)
         self._spare: Residues | None = None
         if residues is None:
             self.residues = np.zeros(shape, dtype=np.uint64)
@@ -85,7 +86,7 @@ class RunningSum:
         if residues.size != math.prod(shape) or residues.dtype != np.uint64:
             raise DecodeError("a running sum is of other parameters")
         self.residues = residues.reshape(shape)
-        if (self.residues >= self._primes).any():
+        if (self.residues >= self._primes[:, None]).any():
             raise DecodeError("a running sum is not reduced modulo its primes")
 
     def decode(self, body: memoryview) -> Residues:
@@ -93,12 +94,10 @@ class RunningSum:
         return unpack_residues(body, self._chain.data_primes, len(self.residues), self._chain.degree)
 
     def plus(self, residues: Residues) -> RunningSum:
-        """Return the sum with what ``decode`` returned, which is used up; two sums on, this one's memory is too."""
+        """Return the sum with what ``decode`` returned; the sum after that is made in the memory of this one."""
         total = np.empty_like(self.residues) if self._spare is None else self._spare
-        np.add(self.residues, residues, out=total)
-        # Below twice the prime: one of the two is reduced, and it is the lesser, since the other difference wraps
-        np.subtract(total, self._primes, out=residues)
-        np.minimum(total, residues, out=total)
+        rows = (-1, self._chain.degree)
+        add_residues(self.residues.reshape(rows), residues.reshape(rows), self._primes, total.reshape(rows))
         after = RunningSum.__new__(RunningSum)
         after._chain, after._primes, after._spare, after.residues = self._chain, self._primes, self.residues, total
         return after
