@@ -241,7 +241,8 @@ def fill_the_table(
             with step(f"tests on {cell.name}{', in the unpacked sdist' if from_sdist else ''}", failures):
                 python = future.result()
                 test(cell, python, unpacked if from_sdist else ROOT)
-                if (cell.python, cell.dependencies) == (oldest, "newest"):
+            if (cell.python, cell.dependencies) == (oldest, "newest") and cell.versions:
+                with step(f"lint and types on {cell.name}, with the lowest ruff and mypy", failures):
                     lint_with_lowest(python, constraints[cell.python])
             if not keep:
                 shutil.rmtree(OUT / cell.name, ignore_errors=True)
