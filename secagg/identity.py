@@ -33,11 +33,15 @@ class Directory(Mapping[int, bytes]):
         for client_id, public in keys.items():
             if isinstance(client_id, bool) or not hasattr(client_id, "__index__") or not 0 <= int(client_id) < SERVER:
                 raise InputError(f"a directory's ids must be integers in [0, 2**64 - 2], got {client_id!r}")
+            if not isinstance(public, bytes):
+                raise InputError(
+                    f"the directory's key of client {client_id} must be bytes, got {type(public).__name__}"
+                )
             try:
-                check_public(bytes(public))
-            except (DecodeError, TypeError) as problem:
+                check_public(public)
+            except DecodeError as problem:
                 raise InputError(f"the directory's key of client {client_id} is not usable: {problem}") from None
-        self._keys = {int(one): bytes(keys[one]) for one in sorted(keys)}
+        self._keys = {int(one): keys[one] for one in sorted(keys)}
         if len(set(self._keys.values())) != len(self._keys):
             raise InputError("two ids of a directory share a key, so one party would count twice")
         self._digest = _digest_of(self._keys)

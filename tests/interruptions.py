@@ -26,8 +26,10 @@ def _has_state(frame: FrameType) -> bool:
     return name.startswith(_PACKAGE) and Path(name).parent.name not in _WITHOUT_STATE
 
 
-def run_cut(call: Callable[[], object], at: int, *, opcodes: bool = False) -> int:
+def run_cut(call: Callable[[], object], at: int, *, opcodes: bool = False, of: str | None = None) -> int:
     """Run a call, and strike at its line (or opcode) number ``at``; return how many there were if it was not reached.
+
+    Lines of the package count where it keeps state; or those of the file that is named, alone.
 
     Raises:
         Cut: it struck.
@@ -37,7 +39,7 @@ def run_cut(call: Callable[[], object], at: int, *, opcodes: bool = False) -> in
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal seen
-        if not _has_state(frame):
+        if not (_has_state(frame) if of is None else frame.f_code.co_filename == of):
             return None
         frame.f_trace_opcodes = opcodes
         if event == event_wanted:

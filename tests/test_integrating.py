@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import secagg
+from interruptions import Cut, run_cut
 
 GUIDE = Path(__file__).parents[1] / "docs" / "integrating.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
@@ -104,3 +105,43 @@ def test_a_state_survives_whatever_keeps_its_client_from_answering(tmp_path, mon
     assert server.result.survivors == (0, 1, 2)
     names = [path.name for path in tmp_path.iterdir()]
     assert names == ["client"] or what == "a full disk"
+
+
+def test_one_store_serves_round_after_round(tmp_path):
+    code = guide()
+    params = secagg.RoundParams.plan(clients=3, dimension=2, dropout=0.0, encoding=secagg.FixedPoint(clip=1.0, bits=16))
+    key, store = bytes(32), code.Store(tmp_path / "client")
+    for context in (b"round 1", b"round 2"):
+        server = secagg.ServerSession(params, range(3), context=context)
+        invitation = server.requests()[0]
+        new_session = functools.partial(secagg.ClientSession, params, 0, context=context)
+        assert code.answer(b"junk", store, 0, key, new_session, None) is None
+        server.receive(0, code.answer(invitation, store, 0, key, new_session, None))
+        assert code.answer(b"junk", store, 0, key, new_session, None) is None
+        store.path.unlink()
+
+
+def test_a_state_whose_claim_is_cut_off_anywhere_serves_again(tmp_path):
+    code = guide()
+    params = secagg.RoundParams.plan(clients=3, dimension=2, dropout=0.0, encoding=secagg.FixedPoint(clip=1.0, bits=16))
+    key, payload = bytes(32), secagg.ServerSession(params, range(3)).requests()[0]
+    paths = iter(range(10_000))
+
+    def stored():
+        store = code.Store(tmp_path / str(next(paths)))
+        first = code.answer(payload, store, 0, key, lambda: secagg.ClientSession(params, 0), None)
+        return store, first
+
+    def again(made):
+        return code.answer(payload, made[0], 0, key, lambda: secagg.ClientSession(params, 0), None)
+
+    cuts = 0
+    for at in range(1000):
+        made = stored()
+        try:
+            run_cut(lambda made=made: again(made), at, of="<string>")
+            break
+        except Cut:
+            cuts += 1
+        assert again(made) == made[1]
+    assert cuts > 10

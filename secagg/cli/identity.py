@@ -22,8 +22,10 @@ commands = typer.Typer(
 )
 
 _WITH_ID = re.compile(r"([0-9]{1,20})=(.+)", re.DOTALL | re.ASCII)
-_LAST_INTEGER = re.compile(r"[0-9]{1,20}$", re.ASCII)
+_LAST_INTEGER = re.compile(r"(?<![0-9])[0-9]+\Z", re.ASCII)
 _DIGITS = re.compile(r"([0-9]+)", re.ASCII)
+NO_CLIENT = (1 << 64) - 1
+"""The least number that is no client's id."""
 _PREFIX = 16  # hexadecimal digits of a public key in a table
 
 
@@ -144,7 +146,11 @@ def ids_of(arguments: Sequence[str]) -> dict[int, Path]:
     if not all(numbers):
         unnumbered = next(path for path, found in zip(paths, numbers, strict=True) if not found)
         raise InputError(f"some names end in a number and {unnumbered} does not: say who has which id, as ID=FILE")
-    return _distinct([(int(found[0]), path) for path, found in zip(paths, numbers, strict=True) if found])
+    named = [(int(found[0]), path) for path, found in zip(paths, numbers, strict=True) if found]
+    for number, path in named:
+        if number >= NO_CLIENT:
+            raise InputError(f"{path} ends in a number that is no client's id: say who has which id, as ID=FILE")
+    return _distinct(named)
 
 
 def natural_order(name: str) -> tuple[tuple[int, int, str], ...]:

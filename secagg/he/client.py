@@ -20,13 +20,13 @@ from secagg.errors import (
 from secagg.he.chains import Chain
 from secagg.he.ciphertexts import pack_residues, unpack_residues
 from secagg.he.collection import check_restored, checked_cohort, session_of
-from secagg.he.keys import DecryptionKey, PublicKey, check_signature
+from secagg.he.keys import DecryptionKey, PublicKey, check_decryptor, check_signature
 from secagg.he.messages import STAGES, EncryptedSum, Kind, Opening, Release, sum_digest
 from secagg.he.params import HEParams
 from secagg.he.result import Sum, sum_of
 from secagg.he.slots import exact_slots, real_slots
 from secagg.identity import SIGNATURE_BYTES, Identity
-from secagg.pairwise.identifiers import checked_context
+from secagg.pairwise.identifiers import check_saved_context, checked_context
 from secagg.params import FixedPoint
 from secagg.primitives.kdf import Label, digest
 from secagg.primitives.prg import MASK_KEY_BYTES
@@ -125,6 +125,7 @@ class HEClientSession(Single):
         if params.key_holder == "decryptor":
             if key is not None or not isinstance(public_key, PublicKey) or not isinstance(decryptor, bytes):
                 raise InputError("where a decryptor holds the key, a client takes its public key and identity alone")
+            check_decryptor(decryptor)
         elif not isinstance(key, DecryptionKey) or public_key is not None or decryptor is not None:
             raise InputError("where the clients hold the key, a client takes that key and no decryptor")
         else:
@@ -267,6 +268,7 @@ class HEClientSession(Single):
             raise DecodeError("a saved state's fields are not a client's")
         if loaded.client_id != client_id:
             raise InputError(f"the saved session is client {loaded.client_id}'s, not client {client_id}'s")
+        check_saved_context(loaded.context, required=True)
         session = cls.__new__(cls)
         session._setup(loaded.params, client_id, identity, public_key, decryptor, key)
         check_restored(

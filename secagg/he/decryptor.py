@@ -24,7 +24,7 @@ from secagg.he.keys import DecryptionKey, sign
 from secagg.he.messages import STAGES, Kind, Opening, Release, ReleaseRequest, sum_digest
 from secagg.he.params import HEParams
 from secagg.identity import Directory
-from secagg.pairwise.identifiers import checked_context
+from secagg.pairwise.identifiers import check_saved_context, checked_context
 from secagg.params import FixedPoint
 from secagg.primitives.kdf import Label, digest
 from secagg.primitives.randomness import Randomness, draw, system_randomness
@@ -126,6 +126,7 @@ class DecryptorSession(Single):
     @property
     def opening(self) -> bytes:
         """What begins the sum: for the aggregator, who sends it on to every client."""
+        self._entry.check_process()
         return self._opening
 
     @property
@@ -223,6 +224,7 @@ class DecryptorSession(Single):
         state: Any = snapshot.load(saved, known=_KNOWN, purpose=_PURPOSE, seal_key=seal_key)
         if not isinstance(state, _State) or state.members.shape != (state.params.clients,):
             raise DecodeError("a saved state's fields are not a decryptor's")
+        check_saved_context(state.context, required=True)
         session = cls.__new__(cls)
         session._setup(state.params, key, directory, signing_key)
         check_restored(

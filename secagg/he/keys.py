@@ -21,7 +21,7 @@ from secagg.identity import SIGNATURE_BYTES, Directory, Identity
 from secagg.params import FixedPoint
 from secagg.primitives.kdf import DIGEST_BYTES
 from secagg.primitives.randomness import Randomness, draw, system_randomness
-from secagg.primitives.signature import SigningKey
+from secagg.primitives.signature import SigningKey, check_public
 from secagg.session.guard import Entry, Single, exclusive, in_own_process
 from secagg.wire import ID_BYTES, SERVER, Buffer, Header, open_message
 
@@ -69,7 +69,9 @@ class PublicKey:
 
         Raises:
             DecodeError: it is no key for these parameters, or the decryptor did not sign it.
+            InputError: ``decryptor`` is no Ed25519 key.
         """
+        check_decryptor(decryptor)
         header, body = open_message(payload)
         if header.kind != Kind.PUBLIC_KEY or header.sender != SERVER:
             raise DecodeError("not a public key")
@@ -119,14 +121,14 @@ class DecryptionKey(Single):
     again; a forked child is served never.
     """
 
-    __slots__ = ("_decryptor", "_entry", "_flooding", "_retired", "_sums", "params", "public")
+    __slots__ = ("_decryptor", "_entry", "_flooding", "_params", "_public", "_retired", "_sums")
 
     def __init__(self, params: HEParams, decryptor: Decryptor, flooding: bytes) -> None:
-        self.params, self._decryptor, self._flooding = params, decryptor, flooding
+        self._params, self._decryptor, self._flooding = params, decryptor, flooding
         self._retired = False
         self._sums: dict[bytes, bytes] = {}
         packed = pack_residues(decryptor.public_key()[None], params.chain.primes)
-        self.public = PublicKey(params=params, packed=packed)
+        self._public = PublicKey(params=params, packed=packed)
         self._entry = Entry("decryption key")
 
     @classmethod
@@ -145,6 +147,16 @@ class DecryptionKey(Single):
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError("a decryption key is not pickled: it is secret; use save() and restore()")
+
+    @property
+    def params(self) -> HEParams:
+        """What the key is for."""
+        return self._params
+
+    @property
+    def public(self) -> PublicKey:
+        """The public half."""
+        return self._public
 
     @property
     def retired(self) -> bool:
@@ -281,6 +293,20 @@ def sign(signing_key: SigningKey, header: Header, body: bytes | memoryview) -> b
     """Return the decryptor's signature of a message: 64 bytes."""
     directory = Directory({_ALONE: signing_key.public})
     return Identity(key=signing_key, directory=directory).sign(header, body)
+
+
+def check_decryptor(decryptor: object) -> None:
+    """Check the key that a party pins as the decryptor's.
+
+    Raises:
+        InputError: it is no Ed25519 key of 32 bytes, or one of low order.
+    """
+    if not isinstance(decryptor, bytes):
+        raise InputError(f"decryptor must be the decryptor's Ed25519 key, 32 bytes, got {type(decryptor).__name__}")
+    try:
+        check_public(decryptor)
+    except DecodeError as problem:
+        raise InputError(f"decryptor is not a usable Ed25519 key: {problem}") from None
 
 
 def check_signature(decryptor: bytes, header: Header, body: bytes | memoryview, signature: bytes) -> None:

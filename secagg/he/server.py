@@ -21,12 +21,12 @@ from secagg.errors import (
 from secagg.he.chains import Chain
 from secagg.he.ciphertexts import RunningSum
 from secagg.he.collection import Collection, check_restored, checked_cohort, session_of
-from secagg.he.keys import check_signature
+from secagg.he.keys import check_decryptor, check_signature
 from secagg.he.messages import STAGES, EncryptedSum, Kind, Opening, Release, ReleaseRequest, sum_digest
 from secagg.he.params import HEParams
 from secagg.he.result import Sum, sum_of
 from secagg.identity import SIGNATURE_BYTES, Directory
-from secagg.pairwise.identifiers import checked_context
+from secagg.pairwise.identifiers import check_saved_context, checked_context
 from secagg.params import FixedPoint
 from secagg.primitives.randomness import Randomness, draw, system_randomness
 from secagg.session.guard import Entry, Single, exclusive, in_own_process
@@ -93,6 +93,7 @@ class HEServerSession(Single):
         if params.key_holder == "decryptor":
             if opening is None or not isinstance(decryptor, bytes) or key_id is not None:
                 raise InputError("where a decryptor holds the key, the server takes its opening and identity alone")
+            check_decryptor(decryptor)
             self._opening, session = self._checked_opening(opening, decryptor)
         else:
             if opening is not None or decryptor is not None:
@@ -208,6 +209,7 @@ class HEServerSession(Single):
         Raises:
             LocalProtocolError: the sum is not closed, or there is no decryptor.
         """
+        self._entry.check_process()
         if self._phase != "closed" or self._params.key_holder != "decryptor":
             raise LocalProtocolError("a release is asked for once the sum is closed, of a decryptor")
         collection = self._collection
@@ -274,6 +276,7 @@ class HEServerSession(Single):
         state: Any = snapshot.load(saved, known=_KNOWN, purpose=_PURPOSE, seal_key=seal_key)
         if not isinstance(state, _State) or state.members.shape != (state.params.clients,):
             raise DecodeError("a saved state's fields are not a server's")
+        check_saved_context(state.context, required=True)
         check_restored(("directory", checked_cohort(state.params, directory).digest(), state.directory))
         session = cls.__new__(cls)
         session._params, session._directory, session._context = state.params, directory, state.context

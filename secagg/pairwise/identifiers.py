@@ -7,7 +7,7 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.errors import InputError
+from secagg.errors import DecodeError, InputError
 from secagg.params import RoundParams
 from secagg.primitives.kdf import Label, derive, digest
 from secagg.wire import SUITE, VERSION, encode_bitmap
@@ -42,6 +42,16 @@ def checked_context(context: bytes, *, required: bool) -> bytes:
             "from sending each client another model"
         )
     return context_digest(context)
+
+
+def check_saved_context(context: bytes, *, required: bool) -> None:
+    """Check the ``context_digest`` of a saved state as ``checked_context`` checks the context.
+
+    Raises:
+        DecodeError: it is that of an empty context where one is required.
+    """
+    if required and context == context_digest(b""):
+        raise DecodeError("the saved session has an empty context, which its model does not allow")
 
 
 def round_id(params: RoundParams, context: bytes, nonce: bytes) -> bytes:

@@ -342,7 +342,9 @@ class ClientSession(Single):
             raise ServerFault("the roster is not the directory's cohort")
         fixed = steps.fix_roster(self._party, state, roster)
         if self._party.params.graph == "harary" and not drawn_by_server(self._party.params):
-            self._move(fixed, Kind.ROSTER, request, None)
+            # Kept until the beacon comes, where all else that is kept was copied: the buffer is the caller's again
+            own = replace(roster, entries=roster.entries.copy())
+            self._move(replace(fixed, roster=own), Kind.ROSTER, request, None)
             return BeaconNeeded(fixed.session_id)
         return self._share(fixed, request, None)
 

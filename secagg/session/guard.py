@@ -118,7 +118,10 @@ def exclusive(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S,
             try:
                 self._entry.enter(call)
                 stage = self.stage
-                return method(self, *args, **kwargs)
+                result = method(self, *args, **kwargs)
+                # The caller's own code runs inside some calls (an iterator's), and may have forked there
+                self._entry.check_process()
+                return result
             except SecAggError as error:
                 error.stage = stage
                 raise

@@ -22,11 +22,19 @@ from secagg.wire import SERVER, Buffer, Header
 class Requests(Mapping[int, bytes]):
     """Client id -> payload, each made when it is looked up: a cohort's payloads need not fit in memory together."""
 
-    def __init__(self, ids: NDArray[np.uint64], recipients: Members, encode: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        ids: NDArray[np.uint64],
+        recipients: Members,
+        encode: Callable[[int], bytes],
+        check_process: Callable[[], None],
+    ) -> None:
+        self._check_process = check_process
         self._positions = {int(ids[position]): position for position in np.flatnonzero(recipients).tolist()}
         self._encode = encode
 
     def __getitem__(self, client_id: int) -> bytes:
+        self._check_process()
         return self._encode(self._positions[client_id])
 
     def __iter__(self) -> Iterator[int]:

@@ -8,6 +8,7 @@ from secagg import snapshot
 from secagg.errors import DecodeError
 from secagg.pairwise import client_states, server_states
 from secagg.pairwise.graph import CompleteGraph, HararyGraph
+from secagg.pairwise.identifiers import check_saved_context
 from secagg.pairwise.messages import Kind, Roster
 from secagg.params import FixedPoint, RoundParams
 from secagg.primitives.randomness import Randomness
@@ -76,6 +77,7 @@ def load_client(saved: Buffer, *, seal_key: bytes | None) -> ClientFields:
     fits = fits and all(name in Kind.__members__ and _is_answer(answer) for name, answer in named.items())
     if not fits or not 0 <= party.client_id < SERVER or len(party.context) != ID_BYTES:
         raise DecodeError("a saved state's fields are not a client session's")
+    check_saved_context(party.context, required=party.params.threat == "malicious-server")
     return party, state, {Kind[name]: answer for name, answer in named.items()}, clipped
 
 
@@ -102,4 +104,5 @@ def load_server(saved: Buffer, *, seal_key: bytes | None) -> ServerFields:
     current, state = loaded
     if not isinstance(current, server_states.Round) or not isinstance(state, server_states.ServerState):
         raise DecodeError("a saved state's fields are not a server session's")
+    check_saved_context(current.context, required=current.params.threat == "malicious-server")
     return current, state

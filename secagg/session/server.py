@@ -99,23 +99,26 @@ class ServerSession(Single):
     @property
     def stage(self) -> str | None:
         """The stage of ``secagg.STAGES`` that is open; None once the round is done or aborted."""
-        return None if isinstance(self._state, states.Finished | states.Aborted) else self._transition.stage
+        # Here and below the state is read once: another thread may be in ``advance``
+        state = self._state
+        return None if isinstance(state, states.Finished | states.Aborted) else self._transition_of(state).stage
 
     @property
     def waiting_for(self) -> tuple[int, ...]:
         """Ids of the clients that were sent this stage's request and have not answered."""
-        if isinstance(self._state, states.Finished | states.Aborted):
+        state = self._state
+        if isinstance(state, states.Finished | states.Aborted):
             return ()
-        waiting = recipients(self._round, self._state) & ~self._state.received
-        return tuple(self._round.ids[waiting].tolist())
+        return tuple(self._round.ids[recipients(self._round, state) & ~state.received].tolist())
 
     @property
     def ready(self) -> bool:
         """Whether enough clients have answered for ``advance`` to close this stage."""
-        if isinstance(self._state, states.Finished | states.Aborted):
+        state = self._state
+        if isinstance(state, states.Finished | states.Aborted):
             return False
         try:
-            steps.check_enough(self._round, self._state)
+            steps.check_enough(self._round, state)
         except TooFewClients:
             return False
         return True
@@ -138,10 +141,10 @@ class ServerSession(Single):
         state = self._state
         if isinstance(state, states.Finished | states.Aborted):
             return {}
-        header = Header(kind=self._transition.request, sender=SERVER, session=self._session_of_request())
-        return Requests(
-            self._round.ids, recipients(self._round, self._state), request_encoder(self._round, state, header.encode())
-        )
+        session = self._session_of_request(state)
+        header = Header(kind=self._transition_of(state).request, sender=SERVER, session=session)
+        encode = request_encoder(self._round, state, header.encode())
+        return Requests(self._round.ids, recipients(self._round, state), encode, self._entry.check_process)
 
     @exclusive
     def receive(self, client_id: SupportsIndex, payload: Buffer) -> None:
@@ -224,12 +227,12 @@ class ServerSession(Single):
     @property
     def session_id(self) -> bytes | None:
         """The session that the roster was fixed to; None before that, and after the end."""
-        return (
-            None
-            if isinstance(self._state, states.CollectingKeys | states.Finished | states.Aborted)
-            else self._state.session_id
-        )
+        state = self._state
+        if isinstance(state, states.CollectingKeys | states.Finished | states.Aborted):
+            return None
+        return state.session_id
 
+    @in_own_process
     def transcript(self) -> Transcript:
         """Return what fixes this session, for third parties that check a fault's ``evidence`` against it.
 
@@ -336,13 +339,11 @@ class ServerSession(Single):
         self._known_keys = steps.known_keys(self._state) if isinstance(self._state, states.CollectingKeys) else {}
         self._positions = {client_id: position for position, client_id in enumerate(self._round.ids.tolist())}
 
-    @property
-    def _transition(self) -> ServerTransition:
-        return SERVER_TRANSITIONS[self.params.threat][type(self._state)]  # type: ignore[index]
+    def _transition_of(self, state: states.Collecting) -> ServerTransition:
+        return SERVER_TRANSITIONS[self.params.threat][type(state)]
 
-    def _session_of_request(self) -> bytes:
+    def _session_of_request(self, state: states.Collecting) -> bytes:
         # A client computes the session's identifier from the roster, so the roster itself bears the round's
-        state = self._state
         if isinstance(state, states.CollectingInputs | states.CollectingConsistency | states.CollectingUnmask):
             return state.session_id
         return self._round.round_id
@@ -393,13 +394,13 @@ class ServerSession(Single):
         state = self._state
         if isinstance(state, states.Finished | states.Aborted):
             raise StaleMessage(client_id, "its message came after the round")
-        expected = self._transition.reply
+        expected = self._transition_of(state).reply
         if header.kind != expected:
             replies = [transition.reply for transition in SERVER_TRANSITIONS[self.params.threat].values()]
             if header.kind in [kind for kind in replies if kind < expected]:
                 raise StaleMessage(client_id, "its message came after the stage was closed")
             raise PeerFault(client_id, f"it sent message {header.kind} where {expected.name} is awaited")
-        if not recipients(self._round, self._state)[position]:
+        if not recipients(self._round, state)[position]:
             raise StaleMessage(client_id, "it dropped out at an earlier stage")
         session = self._round.round_id if isinstance(state, states.CollectingKeys) else state.session_id
         if header.session != session:

@@ -197,6 +197,7 @@ def test_ids(arguments, expected):
         (["h-1.pub", "h-01.pub"], "both have the id 1"),
         (["1=a.pub", "01=b.pub"], "both have the id 1"),
         (["x=a.pub"], "an id is an integer"),
+        (["h-7.pub", "h-20240101120000000000007.pub"], "h-20240101120000000000007.pub ends in a number that is no"),
     ],
 )
 def test_arguments_that_leave_it_open_who_has_which_id(arguments, words, tmp_path):

@@ -34,7 +34,13 @@ def test_a_child_can_use_no_party_of_a_homomorphic_sum_nor_its_key(holder):
             lambda: key.release(np.zeros(1), 2, bytes(32), bytes(32)),
         ]
         if decryptor is not None:
-            calls += [lambda: decryptor.receive(0, b""), lambda: decryptor.release(b""), decryptor.save]
+            calls += [
+                lambda: decryptor.receive(0, b""),
+                lambda: decryptor.release(b""),
+                lambda: decryptor.opening,
+                lambda: server.release_request,
+                decryptor.save,
+            ]
         all_refused(*calls)
 
     check()

@@ -8,6 +8,7 @@ import pytest
 import secagg
 from federation import DECRYPTOR, Federation, plan, vectors_of
 from secagg.he.messages import Kind, ReleaseRequest
+from secagg.pairwise.identifiers import context_digest
 from secagg.wire import HEADER_BYTES, SERVER, Header
 
 SMALL = secagg.FixedPoint(clip=1.0, bits=8)
@@ -280,3 +281,44 @@ def test_an_empty_context_is_refused_by_every_party(key_holder):
     with pytest.raises(secagg.InputError, match="context is empty"):
         secagg.simulate(vectors, params=params, context=b"")
     assert secagg.simulate(vectors, params=params).survivors == (0, 1, 2)
+
+
+@pytest.mark.parametrize("pin", [b"short", bytes(32), b"\x02" + bytes(31), None, "text"])
+def test_a_pin_that_is_no_key_is_refused_where_it_is_given(pin):
+    federation = Federation(plan(2, 3))
+    public = federation.key.public
+    identity = federation.identities[0]
+    for build in (
+        lambda: secagg.PublicKey.open(public.message(DECRYPTOR), federation.params, pin),
+        lambda: secagg.HEClientSession(
+            federation.params, 0, context=b"x", identity=identity, public_key=public, decryptor=pin
+        ),
+        lambda: secagg.HEServerSession(
+            federation.params, federation.directory, context=b"x", opening=federation.decryptor.opening, decryptor=pin
+        ),
+    ):
+        with pytest.raises(secagg.InputError, match="decryptor"):
+            build()
+
+
+def test_saved_parties_with_an_empty_context_are_not_restored():
+    federation = Federation(plan(2, 3))
+    empty = context_digest(b"")
+    for party in (federation.server, federation.decryptor, federation.clients[0]):
+        party._context = empty
+    client = federation.clients[0]
+    for restore in (
+        lambda: secagg.HEServerSession.restore(federation.server.save(), federation.directory),
+        lambda: secagg.DecryptorSession.restore(
+            federation.decryptor.save(), federation.key, federation.directory, signing_key=DECRYPTOR
+        ),
+        lambda: secagg.HEClientSession.restore(
+            client.save(),
+            0,
+            identity=federation.identities[0],
+            public_key=client._public_key,
+            decryptor=DECRYPTOR.public,
+        ),
+    ):
+        with pytest.raises(secagg.DecodeError, match="empty context"):
+            restore()

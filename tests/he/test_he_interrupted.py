@@ -224,3 +224,10 @@ def test_a_key_is_not_called_back_from_retirement():
     key = Federation(PARAMS["decryptor"]).key
     with pytest.raises(AttributeError):
         key.retired = False
+
+
+def test_a_keys_budget_is_not_set_back():
+    key = Federation(PARAMS["decryptor"]).key
+    for name in ("params", "public"):
+        with pytest.raises(AttributeError):
+            setattr(key, name, getattr(key, name))

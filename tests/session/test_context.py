@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from cohort import Cohort, identities, plan
-from secagg import ClientSession, InputError, ServerSession, simulate
+from secagg import ClientSession, DecodeError, InputError, ServerSession, simulate
+from secagg.pairwise.identifiers import context_digest
 from secagg.session import result
 
 ZEROS = np.zeros((4, 2))
@@ -81,3 +84,16 @@ def test_a_simulation_that_is_given_an_empty_context_has_an_empty_one():
         simulate(ZEROS, params=threatened("malicious-server"), context=b"")
     told = simulate(ZEROS, params=threatened("semi-honest"), context=b"").outcome.notes
     assert result.EMPTY_CONTEXT in told
+
+
+def test_a_saved_session_with_an_empty_context_is_not_restored_against_a_malicious_server():
+    """Such states were written before an empty context was refused."""
+    params, known = threatened("malicious-server"), identities(range(4))
+    client = ClientSession(params, 1, context=b"x", identity=known[1])
+    server = ServerSession(params, range(4), context=b"x", directory=known[1].directory)
+    client._party = dataclasses.replace(client._party, context=context_digest(b""))
+    server._round = dataclasses.replace(server._round, context=context_digest(b""))
+    with pytest.raises(DecodeError, match="empty context"):
+        ClientSession.restore(client.save(), 1, identity=known[1])
+    with pytest.raises(DecodeError, match="empty context"):
+        ServerSession.restore(server.save(), directory=known[1].directory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -84,3 +85,41 @@ def test_a_child_of_a_child_is_one_too():
         assert told.startswith("LocalProtocolError")
 
     assert in_child(deeper) == ["answered"]
+
+
+def test_messages_that_were_not_made_yet_are_not_made_in_a_child():
+    cohort = Cohort(MODELS["malicious-server"], np.zeros((4, 2)), context=b"round")
+    requests = cohort.server.requests()
+    all_refused(lambda: requests[0])
+    cohort.run_stage()
+    all_refused(cohort.server.transcript)
+
+
+def test_a_call_whose_own_caller_forks_ends_in_the_child():
+    cohort = Cohort(MODELS["semi-honest"], np.zeros((4, 2)))
+    replies = [(one, cohort.answer(one, request)) for one, request in cohort.server.requests().items()]
+    told = []
+
+    def forking():
+        yield replies[0]
+        told.extend(in_child(lambda: None))
+        yield from replies[1:]
+
+    assert cohort.server.receive_all(forking()) == []
+    assert told == ["answered"]
+    child = []
+
+    def going_on_in_the_child():
+        child.append(os.fork())
+        yield from ()
+
+    read, write = os.pipe()
+    try:
+        cohort.server.receive_all(going_on_in_the_child())
+    except secagg.LocalProtocolError as refused:
+        os.write(write, str(refused).encode())
+    if child[0] == 0:
+        os._exit(0)
+    os.waitpid(child[0], 0)
+    assert b"forked" in os.read(read, 1000)
+    assert cohort.server.waiting_for == ()

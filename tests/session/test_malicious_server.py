@@ -213,7 +213,20 @@ def test_identities_that_do_not_fit_are_refused():
 
 def test_directories_refuse_what_is_no_identity():
     key = secagg.SigningKey.generate().public
-    for bad in ({0: b"short"}, {0: bytes(32)}, {-1: key}, {2**64 - 1: key}, {"a": key}, {True: key}, {0: 7}):
+    gone = memoryview(key)
+    gone.release()
+    for bad in (
+        {0: b"short"},
+        {0: bytes(32)},
+        {-1: key},
+        {2**64 - 1: key},
+        {"a": key},
+        {True: key},
+        {0: 7},
+        {0: -1},
+        {0: 10**13},
+        {0: gone},
+    ):
         with pytest.raises(InputError):
             Directory(bad)
     for bad in (None, [(0, key)], key):

@@ -11,9 +11,11 @@ import pytest
 import secagg
 from cohort import Cohort, deterministic, plan
 from secagg import (
+    BeaconNeeded,
     ClientSession,
     DecodeError,
     InputError,
+    InputNeeded,
     LocalProtocolError,
     ParameterError,
     PeerFault,
@@ -22,7 +24,7 @@ from secagg import (
     TooFewClients,
     snapshot,
 )
-from secagg.session import saved
+from secagg.session import roster, saved
 
 
 def ready_client(dimension):
@@ -245,3 +247,67 @@ def test_threads_must_be_a_positive_integer(threads):
         ServerSession(plan(3, 2), range(3)).advance(threads=threads)
     with pytest.raises(secagg.InputError, match="threads"):
         ready_client(2).submit(np.zeros(2), threads=threads)
+
+
+def every_payload(params):
+    """Each request of a round with what the client it is for has taken in before, in both models and graphs."""
+    cohort = Cohort(params, np.zeros((params.clients, 2)), context=b"round")
+    while cohort.server.stage is not None:
+        if cohort.server.beacon_needed:
+            cohort.server.use_beacon(cohort.beacon)
+        yield cohort, cohort.server.requests()[0]
+        cohort.run_stage()
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        plan(4, 2),
+        plan(4, 2, threat="malicious-server"),
+        plan(40, 2, threat="malicious-server", protocol="secagg+", dropout=0.1),
+        plan(40, 2, protocol="secagg+", dropout=0.1),
+    ],
+    ids=["semi-honest", "malicious-server", "malicious-server sparse", "semi-honest sparse"],
+)
+def test_a_buffer_is_the_callers_again_once_a_call_has_returned(params):
+    for cohort, request in every_payload(params):
+        client = cohort.clients[0]
+        buffer = bytearray(request)
+        answer = client.receive(buffer)
+        buffer[:] = bytes(len(buffer))
+        buffer.clear()  # not while a session looks into it
+        if isinstance(answer, BeaconNeeded):
+            answer = client.use_beacon(cohort.beacon)
+        if isinstance(answer, InputNeeded):
+            answer = client.submit(np.zeros(2))
+        reply = bytearray(answer.payload)
+        cohort.server.receive(0, reply)
+        reply[:] = bytes(len(reply))
+        reply.clear()
+        for one, asked in cohort.server.requests().items():
+            if one:
+                cohort.server.receive(one, cohort.answer(one, asked))
+        cohort.run_stage = lambda cohort=cohort: cohort.server.advance()
+    assert cohort.server.result.survivors == tuple(range(params.clients))
+
+
+def test_what_the_open_stage_sends_is_of_one_stage_whatever_another_thread_does(monkeypatch):
+    cohort = Cohort(plan(4, 2), np.zeros((4, 2)))
+    server = cohort.server
+    while server.stage is not None:
+        for one, request in server.requests().items():
+            server.receive(one, cohort.answer(one, request))
+        before, stage = dict(server.requests()), server.stage
+        after = []
+
+        def meanwhile(current, state, after=after):
+            if not after:
+                after.append(None)
+                after.append(dict(server.advance()))
+            return roster.recipients(current, state)
+
+        with monkeypatch.context() as patched:
+            patched.setattr("secagg.session.server.recipients", meanwhile)
+            assert dict(server.requests()) == before
+        assert server.stage != stage
+        assert dict(server.requests()) == after[1]

@@ -95,8 +95,8 @@ class _Member:
         if asked.step == steps.DISMISS:
             store.wipe()
             return Envelope(step=steps.DISMISS).put_into(RecordDict())
-        kept = store.take()
         try:
+            kept = store.take()
             exchange = _Exchange(self, own, message, context, call_next)
             reply, after = exchange.join(asked, kept) if asked.step == steps.JOIN else exchange.go_on(asked, kept)
             if after is None:

@@ -88,6 +88,10 @@ def _read(read: Callable[[Path], Read], value: object, name: str) -> Read:
         raise DecodeError(f"the file that {name} names is not there")
     try:
         return read(path)
-    except DecodeError:
+    except (DecodeError, InputError):
         kind = kind_of(path)
-        raise DecodeError(f"the file that {name} names does not hold what it should: it looks like {kind}") from None
+        raise DecodeError(
+            f"the file that {name} names does not hold what it should: it looks like {kind}, and may be damaged"
+        ) from None
+    except OSError as problem:
+        raise DecodeError(f"the file that {name} names cannot be read: {type(problem).__name__}") from None

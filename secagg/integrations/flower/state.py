@@ -149,12 +149,13 @@ class FileStore(Store):
 
     def take(self) -> Kept | None:
         """Claim the file by renaming it; a process that dies with a claim leaves its client out of the round."""
-        claim = self._directory / f"{self._name}.claimed-{secrets.token_hex(8)}"
+        # Known before the file has its name: an interruption anywhere finds what to give back
+        claim = self._claimed = self._directory / f"{self._name}.claimed-{secrets.token_hex(8)}"
         try:
             os.rename(self._path, claim)
         except FileNotFoundError:
+            self._claimed = None
             return None
-        self._claimed = claim
         try:
             return Kept.decode(claim.read_bytes())
         except FileNotFoundError:

@@ -239,9 +239,21 @@ def test_files_that_are_not_there_are_not_named(tmp_path):
     assert "elsewhere" not in str(caught.value)
 
 
-@pytest.mark.parametrize("setting", ["secagg-key", "secagg-directory", "secagg-seal-key"])
-def test_files_that_hold_something_else_are_not_named(tmp_path, setting):
-    (tmp_path / "ward-7").write_text("zz")
+KEY = "3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29"
+
+
+@pytest.mark.parametrize(
+    ("setting", "text"),
+    [
+        ("secagg-key", "zz"),
+        ("secagg-directory", "zz"),
+        ("secagg-directory", f'{{"0":"{KEY}","1":"{KEY}"}}'),
+        ("secagg-directory", f'{{"0":"{bytes(32).hex()}"}}'),
+        ("secagg-seal-key", "zz"),
+    ],
+)
+def test_files_that_hold_something_else_are_not_named(tmp_path, setting, text):
+    (tmp_path / "ward-7").write_text(text)
     _, grid = malicious(tmp_path, _13={setting: str(tmp_path / "ward-7")})
     start(grid)
     fault = grid.rounds[0].faults[13]

@@ -6,6 +6,7 @@ import copy
 import errno
 import os
 import threading
+from pathlib import Path
 
 import pytest
 from flwr.app import ConfigRecord, RecordDict
@@ -168,6 +169,26 @@ def test_a_full_disk_costs_an_answer_and_not_the_state(tmp_path, monkeypatch, ki
     assert [reply.has_error() for reply in failed] == [True]
     assert len(grid.rounds[0].survivors) == 5
     assert not grid.rounds[0].faults
+
+
+@pytest.mark.parametrize("name", ["rename", "read_bytes"])
+def test_a_disk_that_fails_while_a_state_is_claimed_costs_an_answer_and_not_the_state(tmp_path, monkeypatch, name):
+    failed = []
+
+    def broken(*_):
+        raise OSError(errno.EIO, "input/output error")
+
+    def script(delivery):
+        if (delivery.kind, delivery.node) == ("RELAYED_SHARES", 13):
+            with monkeypatch.context() as patched:
+                patched.setattr(os if name == "rename" else Path, name, broken)
+                failed.append(delivery.answer())
+        return [delivery.answer()]
+
+    _, grid = malicious(tmp_path, script)
+    start(grid)
+    assert [reply.has_error() for reply in failed] == [True]
+    assert len(grid.rounds[0].survivors) == 5
 
 
 @pytest.mark.parametrize("data", [b"", b"SFst\x01", b"SFst\x02" + bytes(80), b"SFst\x01" + bytes(64) + b"\x04session"])
