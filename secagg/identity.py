@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from secagg.errors import DecodeError, InputError
-from secagg.primitives.kdf import Label, digest
+from secagg.primitives.kdf import DIGEST_BYTES, Label, digest
 from secagg.primitives.signature import SigningKey, check_public, verify
 from secagg.wire import SERVER, Header
 
@@ -78,18 +78,19 @@ class Directory(Mapping[int, bytes]):
         return json.dumps({str(one): public.hex() for one, public in self._keys.items()}, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str, *, pinned: bytes | None = None) -> Directory:
+    def from_json(cls, text: str, *, pinned: bytes | str | None = None) -> Directory:
         """Read what ``to_json`` wrote.
 
         Args:
             text: JSON, as ``to_json`` writes it.
-            pinned: the digest that it must have, where somebody not trusted sent it. It is compared before any work
-                on the keys.
+            pinned: the digest that it must have, where somebody not trusted sent it: 32 bytes, or the 64 hexadecimal
+                digits that ``secagg identity directory`` prints. It is compared before any work on the keys.
 
         Raises:
             DecodeError: it is no such text.
-            InputError: it is, but of keys that no directory holds, or of another digest.
+            InputError: it is, but of keys that no directory holds, or of another digest; or ``pinned`` is no digest.
         """
+        wanted = None if pinned is None else _checked_digest(pinned)
         try:
             # An object's pairs are tuples, so an array of two-item arrays is told apart
             pairs = json.loads(text, object_pairs_hook=tuple)
@@ -99,7 +100,7 @@ class Directory(Mapping[int, bytes]):
             exact = False
         if not exact:
             raise DecodeError("a directory is a JSON object of ids, none twice, and public keys in hexadecimal")
-        if pinned is not None and not (all(0 <= one < SERVER for one in keys) and _digest_of(keys) == pinned):
+        if wanted is not None and not (all(0 <= one < SERVER for one in keys) and _digest_of(keys) == wanted):
             raise InputError("this directory is not the one whose digest is pinned")
         return cls(keys)
 
@@ -161,6 +162,16 @@ class Identity:
 
 def _digest_of(keys: Mapping[int, bytes]) -> bytes:
     return digest(Label.DIRECTORY, b"".join(one.to_bytes(8, "little") + keys[one] for one in sorted(keys)))
+
+
+def _checked_digest(pinned: bytes | str) -> bytes:
+    try:
+        wanted = bytes.fromhex(pinned) if isinstance(pinned, str) else pinned
+    except ValueError:
+        wanted = b""
+    if not isinstance(wanted, bytes) or len(wanted) != DIGEST_BYTES:
+        raise InputError(f"a directory's digest is {DIGEST_BYTES} bytes, or as many in hexadecimal")
+    return wanted
 
 
 def commitments_statement(session: bytes, dealer: int, recipient: int, commitments: bytes) -> bytes:

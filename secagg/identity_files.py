@@ -147,20 +147,23 @@ def new_directory(path: Path | str, files: Mapping[int, Path]) -> Directory:
     return directory
 
 
-def read_directory(path: Path | str) -> Directory:
+def read_directory(path: Path | str, *, pinned: bytes | str | None = None) -> Directory:
     """Read the directory of a cohort, as ``secagg identity directory`` writes it.
 
-    Whoever may have put the file there chose the cohort: compare ``digest()`` with the one that you were told.
+    Args:
+        path: the file.
+        pinned: the digest that ``secagg identity directory`` printed, in hexadecimal or as 32 bytes. Without it,
+            whoever may have put the file there chose the cohort.
 
     Raises:
         DecodeError: the file holds something else; the text says what and does not quote it.
-        InputError: it holds a directory of keys that no directory holds.
+        InputError: it holds a directory of keys that no directory holds, or of another digest.
         OSError: it cannot be read.
     """
     content = _content(path)
     _expect(path, content, DIRECTORY)
     try:
-        return Directory.from_json(content.decode("ascii"))
+        return Directory.from_json(content.decode("ascii"), pinned=pinned)
     except (UnicodeDecodeError, DecodeError):
         raise DecodeError(f"{path} does not hold a directory: one JSON object of ids and public keys") from None
     except InputError as problem:

@@ -353,8 +353,14 @@ def check_honest_survivors(cohort: Cohort) -> None:
         raise ParameterError(
             f"too few clients: of {cohort.clients}, {cohort.dropouts} may vanish and {cohort.corrupt} may be corrupt, "
             f"which leaves {max(honest, 0)} honest in the sum; it takes {MIN_HONEST_SURVIVORS} for one to hide in it "
-            "(more clients, or lower rates)"
+            f"({_what_would_help(cohort)})"
         )
+
+
+def _what_would_help(cohort: Cohort) -> str:
+    if not cohort.dropouts and not cohort.corrupt:
+        return "more clients"
+    return "more clients, or lower rates of drop-out or corruption: both counts are rounded up"
 
 
 def _complete_limits(cohort: Cohort, threat: Threat) -> tuple[int, int]:

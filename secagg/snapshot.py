@@ -76,10 +76,14 @@ def load(saved: Buffer, *, known: Types, purpose: bytes, seal_key: bytes | None)
         raise DecodeError("not a saved state of this version")
     kind, rest = saved[len(_MAGIC) : start], saved[start:]
     if kind != (_PLAIN if seal_key is None else _SEALED):
-        raise DecodeError("the saved state is sealed" if seal_key is None else "the saved state is not sealed")
+        raise DecodeError(
+            "the saved state is sealed: pass its seal_key"
+            if seal_key is None
+            else "the saved state is not sealed: pass no seal_key"
+        )
     if seal_key is not None:
         _check_key(seal_key)
-        body = open_state(seal_key, rest, _MAGIC + purpose)
+        body = _opened(seal_key, rest, purpose)
     else:
         checksum, body = rest[:_CHECKSUM_BYTES], rest[_CHECKSUM_BYTES:]
         if not hmac.compare_digest(checksum, digest(Label.STATE_CHECKSUM, purpose, body)):
@@ -97,6 +101,15 @@ def _own_bytes(saved: Buffer) -> bytes:
         return bytes(saved)
     except ValueError:
         raise InputError("the memoryview of the saved state was released before it was read") from None
+
+
+def _opened(seal_key: bytes, sealed: bytes, purpose: bytes) -> bytes:
+    try:
+        return open_state(seal_key, sealed, _MAGIC + purpose)
+    except DecodeError:
+        raise DecodeError(
+            "the saved state does not open: another seal_key sealed it, it is of another kind, or it is damaged"
+        ) from None
 
 
 def _check_key(seal_key: bytes) -> None:

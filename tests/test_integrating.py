@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import queue
 import re
 import subprocess
 import sys
@@ -31,6 +32,7 @@ def test_the_guides_round_gives_the_mean_of_those_that_stayed(tmp_path, monkeypa
     exec("\n".join(BLOCKS), namespace)  # noqa: S102 - our own documentation
     result, updates = namespace["result"], namespace["updates"]
     assert result.dropped == {3: "share_keys"}
+    assert namespace["again"].stage == "unmask"
     present = list(result.survivors)
     mean = np.average(updates[present], axis=0, weights=[10 * (one + 1) for one in present])
     assert np.abs(result.mean - mean).max() < result.params.encoding.step
@@ -49,8 +51,8 @@ def test_the_guides_round_stands_where_no_kernel_is_compiled_yet(tmp_path):
 
 def test_the_integration_itself_is_as_short_as_the_readme_says():
     lines = [line for block in BLOCKS[:3] for line in block.splitlines() if line.strip()]
-    assert len(BLOCKS) == 4
-    assert len(lines) < 65
+    assert len(BLOCKS) == 5
+    assert len(lines) <= 72
 
 
 def guide():
@@ -75,7 +77,8 @@ def test_a_state_survives_whatever_keeps_its_client_from_answering(tmp_path, mon
 
     def fail(payload):
         if what == "a wrong sealing key":
-            assert answer(payload, key=bytes(32)) is None
+            with pytest.raises(secagg.DecodeError, match="seal_key"):
+                answer(payload, key=bytes(32))
         elif what == "a message of nobody's":
             assert answer(b"SAgg" + bytes(99)) is None
         elif what == "a full disk":
@@ -145,3 +148,46 @@ def test_a_state_whose_claim_is_cut_off_anywhere_serves_again(tmp_path):
             cuts += 1
         assert again(made) == made[1]
     assert cuts > 10
+
+
+def test_the_same_code_serves_a_sparse_cohort_against_a_malicious_server(tmp_path):
+    code, clients = guide(), 40
+    params = secagg.RoundParams.plan(
+        clients=clients,
+        dimension=2,
+        dropout=0.1,
+        corrupt=0.05,
+        threat="malicious-server",
+        encoding=secagg.FixedPoint(clip=1.0, bits=16),
+    )
+    assert params.graph == "harary"
+    keys = {one: secagg.SigningKey.generate() for one in range(clients)}
+    directory = secagg.Directory({one: key.public for one, key in keys.items()})
+
+    class Inbox:
+        """A client behind the transport: it answers at once, each message in a process of its own."""
+
+        def __init__(self, one):
+            self.one, self.identity = one, secagg.Identity(key=keys[one], directory=directory)
+
+        def put(self, payload):
+            reply = code.answer(
+                payload,
+                code.Store(tmp_path / f"client-{self.one}"),
+                self.one,
+                bytes(32),
+                lambda: secagg.ClientSession(params, self.one, context=b"round", identity=self.identity),
+                lambda: (np.zeros(2), 1),
+                self.identity,
+                beacon=lambda session_id: b"public" + session_id,
+            )
+            outbox.put((self.one, reply))
+
+    outbox = queue.Queue()
+    session = secagg.ServerSession(params, directory, context=b"round", directory=directory)
+    store = code.Store(tmp_path / "server")
+    inboxes = {one: Inbox(one) for one in range(clients)}
+    result = code.run_server(
+        session, inboxes, outbox, store, bytes(32), patience=60.0, beacon=lambda session_id: b"public" + session_id
+    )
+    assert result.survivors == tuple(range(clients))

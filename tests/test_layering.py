@@ -14,7 +14,7 @@ import secagg
 ROOT = Path(secagg.__file__).parent
 LAYERS = [
     ["errors", "_version"],
-    ["arguments", "defaults"],
+    ["arguments", "defaults", "extras"],
     ["encoded_params"],
     ["graph_parameters", "params"],
     ["kernels"],

@@ -37,6 +37,7 @@ PART = (
     "tests/test_readme.py",
     "tests/test_integrating.py",
     "tests/test_deploying.py",
+    "tests/test_homomorphic_guide.py",
     "tests/test_field_types.py",
     "tests/test_layering.py",
     "tests/session/test_forked.py",

@@ -18,15 +18,10 @@ import typer
 from typer.core import TyperGroup
 
 from secagg.errors import DecodeError, InputError, ParameterError, SecAggError, TooFewClients
+from secagg.extras import EXTRAS, how_to_install
 
 EXIT_FAILURE, EXIT_PARAMETER, EXIT_TOO_FEW, EXIT_INTERRUPTED = 1, 2, 3, 130
 
-_EXTRAS = {
-    "sklearn": ("scikit-learn", "demo"),
-    "matplotlib": ("matplotlib", "plot"),
-    "tenseal": ("TenSEAL", "he"),
-    "zstandard": ("zstandard", "he"),
-}
 _ADVICE = {
     errno.EACCES: "permission denied: change its permissions, or name another file",
     errno.EPERM: "not permitted: change its permissions, or name another file",
@@ -86,14 +81,7 @@ def require(*modules: str) -> None:
     """
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
-        raise Failure(_install(missing))
-
-
-def _install(missing: list[str]) -> str:
-    packages = " and ".join(_EXTRAS[module][0] for module in missing)
-    extras = ",".join(dict.fromkeys(_EXTRAS[module][1] for module in missing))
-    verb = "is" if len(missing) == 1 else "are"
-    return f'this needs {packages}, which {verb} not installed: in secagg\'s checkout, run: pip install ".[{extras}]"'
+        raise Failure(how_to_install(missing))
 
 
 def _told(error: BaseException) -> tuple[str, int] | None:
@@ -109,7 +97,7 @@ def _told(error: BaseException) -> tuple[str, int] | None:
             return f"{type(error).__name__}: {error}", EXIT_FAILURE
         case ModuleNotFoundError():
             missing = (error.name or "").partition(".")[0]
-            return (_install([missing]), EXIT_FAILURE) if missing in _EXTRAS else None
+            return (how_to_install([missing]), EXIT_FAILURE) if missing in EXTRAS else None
         case OSError():
             return os_error_text(error), EXIT_FAILURE
         case MemoryError():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from secagg.cli.errors import Failure
 from secagg.cli.options import KeyHolderName, ProtocolName, ThreatName
 from secagg.cli.output import JsonFile, as_json, check_outputs, say, screen, write_json
 from secagg.defaults import PLANNED_CORRUPT, PLANNED_DROPOUT
@@ -65,7 +66,10 @@ def warmup(
     """
     check_outputs(json_file)
     if (clients is None) is not everything:
-        raise InputError("say which rounds to get ready for: --clients (with --bits, --max-weight ...), or --all")
+        both = " and not both" if everything else ""
+        raise InputError(
+            f"say which rounds to get ready for: --clients (with --bits, --max-weight ...), or --all{both}"
+        )
     console = screen(json_file)
     from secagg import readiness
     from secagg.params import FixedPoint
@@ -88,6 +92,8 @@ def warmup(
         "cache_writable": cache.writable,
     }
     write_json(console, json_file, as_json(report))
+    if cache.enabled and not cache.writable:
+        raise Failure(f"nothing that was compiled here serves another process: kernels are {cache.describe()}")
 
 
 def _params(

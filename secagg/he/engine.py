@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg import extras
 from secagg.errors import DecodeError, SelfTestError
 from secagg.he import seal_format
 from secagg.he.chains import Chain
@@ -59,7 +60,7 @@ class Encryptor:
         self._scheme, model = scheme, _model(scheme)
         blob = seal_format.write_ciphertext(model.key_form, public_key)
         scale = None if scheme.exact else scheme.scale
-        import tenseal
+        tenseal = extras.load("tenseal")
 
         self._context = tenseal.context_from(
             seal_format.write_public_context(model.parameters, blob, scale), n_threads=1
@@ -77,7 +78,7 @@ class Decryptor:
     """Holds a secret key, and decrypts under it. Not for release as it is: see ``decryptor`` and ``flooding``."""
 
     def __init__(self, scheme: Scheme, saved: bytes | None = None) -> None:
-        import tenseal
+        tenseal = extras.load("tenseal")
 
         self._scheme = scheme
         if saved is None:
@@ -119,7 +120,7 @@ class Decryptor:
         return int(self._context.data.decryptor().invariant_noise_budget(ciphertext))
 
     def _load(self, residues: Residues) -> Any:
-        import tenseal
+        tenseal = extras.load("tenseal")
 
         scale = None if self._scheme.exact else self._scheme.scale
         message = seal_format.write_vector(
@@ -162,7 +163,7 @@ def _model(scheme: Scheme) -> _Model:
 
 
 def _fresh_context(scheme: Scheme) -> Any:
-    import tenseal
+    tenseal = extras.load("tenseal")
 
     chain = scheme.chain
     context = tenseal.context(
@@ -178,7 +179,7 @@ def _fresh_context(scheme: Scheme) -> Any:
 
 
 def _vector(scheme: Scheme, context: Any, values: list[Any]) -> Any:
-    import tenseal
+    tenseal = extras.load("tenseal")
 
     # The binding itself: the wrapper around it would copy the values twice more
     native = tenseal._ts_cpp

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg import extras
 from secagg.errors import SelfTestError
 
 _HEADER = struct.Struct("<2sBBBBHQ")
@@ -114,8 +115,7 @@ def _open(blob: bytes, most: int) -> tuple[tuple[int, int], bytes]:
         raise SelfTestError("this TenSEAL writes objects in a form that is not known here")
     members = blob[_HEADER.size :]
     if compression == _ZSTD:
-        import zstandard
-
+        zstandard = extras.load("zstandard")
         members = zstandard.ZstdDecompressor().decompress(members, max_output_size=most)
     elif compression != _UNCOMPRESSED:
         raise SelfTestError("this TenSEAL compresses in a way that is not known here")

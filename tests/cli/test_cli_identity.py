@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -404,3 +405,19 @@ def test_a_digest_is_compared_before_any_key_is_looked_at(ids, monkeypatch):
     with pytest.raises(InputError, match="not the one whose digest is pinned"):
         Directory.from_json(f'{{"{ids}":"{"11" * 32}"}}', pinned=bytes(32))
     assert looked_at == []
+
+
+def test_a_directory_is_compared_with_the_digest_as_it_was_printed(tmp_path):
+    make_keys(tmp_path, range(3))
+    out = tmp_path / "cohort.json"
+    printed = invoke("directory", *(tmp_path / f"node-{one}.pub" for one in range(3)), "--out", out).stdout
+    digest = re.search(r"digest +([0-9a-f]{64})", printed)[1]
+    directory = secagg.read_directory(out)
+    for pinned in (digest, digest.upper(), bytes.fromhex(digest)):
+        assert secagg.read_directory(out, pinned=pinned) == directory
+    for other in ("00" * 32, bytes(32)):
+        with pytest.raises(InputError, match="not the one whose digest is pinned"):
+            secagg.read_directory(out, pinned=other)
+    for wrong in ("zz", digest[:-2], b"short", 5):
+        with pytest.raises(InputError, match="a directory's digest is 32 bytes"):
+            secagg.read_directory(out, pinned=wrong)

@@ -145,3 +145,17 @@ def test_all_rounds_are_all_widths(monkeypatch):
     monkeypatch.setattr(readiness, "compile_kernels", lambda width, dtypes: asked.append(width))
     assert invoke("warmup", "--all").exit_code == 0
     assert asked == list(range(1, 65))
+
+
+def test_a_warmup_that_nothing_is_kept_of_is_a_failure(monkeypatch):
+    nowhere = readiness.KernelCache(path=None, writable=False, passed_over=None, enabled=True)
+    monkeypatch.setattr(readiness, "kernel_cache", lambda: nowhere)
+    done = invoke("warmup", "--clients", "50")
+    assert done.exit_code == EXIT_FAILURE
+    assert "set NUMBA_CACHE_DIR" in done.stderr
+
+
+def test_a_warmup_of_some_and_of_all_rounds_is_neither():
+    done = invoke("warmup", "--clients", "50", "--all")
+    assert done.exit_code == EXIT_PARAMETER
+    assert "and not both" in done.stderr

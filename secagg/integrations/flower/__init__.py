@@ -5,6 +5,11 @@ each train exchange of the strategy into the protocol's exchanges; evaluate and 
 Needs flwr 1.41 or newer. docs/flower.md says what to configure and what is promised.
 """
 
+# ruff: noqa: E402 - a missing Flower is told with its extra before anything imports it
+from secagg import extras
+
+extras.load("flwr")
+
 from secagg.integrations.flower.agreement import Agreement
 from secagg.integrations.flower.client import secagg_mod
 from secagg.integrations.flower.node import NodeSecrets, node_from_config
