@@ -54,8 +54,10 @@ $(STAMPS)/%: pyproject.toml $(VENV)/.interpreter
 train: $(STAMPS)/demo
 	$(BIN)/secagg train $(ARGS)
 
+# As many files of tests at once as there are cores; AT_ONCE=0: one after the other, in one process
+AT_ONCE ?= auto
 test: $(STAMPS)/test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile $(ARGS)
 
 matrix:
 	$(PYTHON) tools/matrix.py $(ARGS)

@@ -12,13 +12,17 @@ import pytest
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
+def fork() -> int:
+    """Fork as ``os.fork`` does; Python's warning of threads stays out, since the child calls nothing of theirs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
 def in_child(*calls: Callable[[], object]) -> list[str]:
     """Return what each call gave in a forked child: the name of what it raised with its text, or ``answered``."""
     read, write = os.pipe()
-    with warnings.catch_warnings():
-        # Python warns of forking where libraries have threads; the child calls nothing of theirs
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
+    child = fork()
     if child == 0:
         told = []
         for call in calls:

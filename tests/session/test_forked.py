@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import secagg
-from children import all_refused, in_child, needs_fork
+from children import all_refused, fork, in_child, needs_fork
 from cohort import Cohort, plan
 from secagg import BeaconNeeded, InputNeeded
 
@@ -110,7 +110,7 @@ def test_a_call_whose_own_caller_forks_ends_in_the_child():
     child = []
 
     def going_on_in_the_child():
-        child.append(os.fork())
+        child.append(fork())
         yield from ()
 
     read, write = os.pipe()
