@@ -94,9 +94,12 @@ def client_bytes(params: HEParams) -> int:
 
 
 def server_bytes(params: HEParams) -> int:
-    """Return the peak of the server: the sum so far, and one upload as it came and as it is added."""
+    """Return the peak of the server: two sums, the latest and the one before, and one upload, as it came and unpacked.
+
+    The next sum is made in the memory of the one before the latest (``RunningSum.plus``).
+    """
     residues = _residue_bytes(params)
-    return 2 * residues + residues // len(params.chain.data_bits) + params.ciphertext_bytes
+    return 3 * residues + residues // len(params.chain.data_bits) + params.ciphertext_bytes
 
 
 def _residue_bytes(params: HEParams) -> int:
