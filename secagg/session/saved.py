@@ -12,6 +12,7 @@ from secagg.pairwise.identifiers import check_saved_context
 from secagg.pairwise.messages import Kind, Roster
 from secagg.params import FixedPoint, RoundParams
 from secagg.primitives.randomness import Randomness
+from secagg.session.shapes import check_client_shapes, check_server_shapes
 from secagg.wire import ID_BYTES, SERVER, Buffer
 
 Answers = dict[Kind, tuple[bytes, bytes | None]]
@@ -78,6 +79,7 @@ def load_client(saved: Buffer, *, seal_key: bytes | None) -> ClientFields:
     if not fits or not 0 <= party.client_id < SERVER or len(party.context) != ID_BYTES:
         raise DecodeError("a saved state's fields are not a client session's")
     check_saved_context(party.context, required=party.params.threat == "malicious-server")
+    check_client_shapes(party, state)
     return party, state, {Kind[name]: answer for name, answer in named.items()}, clipped
 
 
@@ -105,4 +107,5 @@ def load_server(saved: Buffer, *, seal_key: bytes | None) -> ServerFields:
     if not isinstance(current, server_states.Round) or not isinstance(state, server_states.ServerState):
         raise DecodeError("a saved state's fields are not a server session's")
     check_saved_context(current.context, required=current.params.threat == "malicious-server")
+    check_server_shapes(current, state)
     return current, state
