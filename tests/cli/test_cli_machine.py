@@ -49,7 +49,8 @@ def script(code: str, **environment: str) -> str:
     return done.stdout.strip()
 
 
-def test_selftest_names_the_path_and_the_cache(tmp_path):
+def test_selftest_names_the_path_and_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")  # the cache's path may be longer than a usual line, which is wrapped
     report = json.loads(invoke("selftest", "--json", "-").stdout)
     assert report["aes_path"]
     assert set(report) == set(readiness.SelfTest.__annotations__)
