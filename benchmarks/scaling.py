@@ -23,7 +23,7 @@ from rich.table import Table
 import secagg
 from hardware import machine_information
 from secagg import FixedPoint, RoundParams, picture
-from secagg.graph_parameters import recovery_limit, secrecy_limit
+from secagg.pairwise.graph_parameters import recovery_limit, secrecy_limit
 
 ENCODING = FixedPoint(clip=1.0, bits=16)
 AXES = {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from secagg._version import __version__
 
 if TYPE_CHECKING:
+    from secagg.encoding.fixed_point import FixedPoint
     from secagg.encoding.tensors import Layout, flatten, unflatten
     from secagg.errors import (
         DecodeError,
@@ -26,24 +27,28 @@ if TYPE_CHECKING:
         StaleMessage,
         TooFewClients,
     )
-    from secagg.he.client import HEClientSession
-    from secagg.he.decryptor import DecryptorSession
+    from secagg.he.client_session import HEClientSession
+    from secagg.he.decryptor_session import DecryptorSession
     from secagg.he.keys import DecryptionKey, PublicKey
     from secagg.he.params import HEParams
     from secagg.he.result import ApproximateSum, ExactSum
-    from secagg.he.server import HEServerSession
+    from secagg.he.server_session import HEServerSession
     from secagg.identity import Directory, Identity
     from secagg.identity_files import read_directory, read_seal_key, read_signing_key
+    from secagg.pairwise.client_session import ClientSession
     from secagg.pairwise.client_states import Release
     from secagg.pairwise.evidence import ContradictoryDealer, ForgedRelease, Transcript, decode_evidence
+    from secagg.pairwise.params import RoundParams
+    from secagg.pairwise.result import RoundResult
+    from secagg.pairwise.server_session import ServerSession
     from secagg.pairwise.transitions import STAGES
-    from secagg.params import FixedPoint, RoundParams
     from secagg.primitives.signature import SigningKey
     from secagg.readiness import selftest, warmup
-    from secagg.session import BeaconNeeded, ClientSession, InputNeeded, Reply, RoundResult, ServerSession
+    from secagg.session.answers import BeaconNeeded, InputNeeded, Reply
     from secagg.simulation import SimulationResult, simulate
 
 _HOMES = {
+    "secagg.encoding.fixed_point": ("FixedPoint",),
     "secagg.encoding.tensors": ("Layout", "flatten", "unflatten"),
     "secagg.errors": (
         "DecodeError",
@@ -58,21 +63,24 @@ _HOMES = {
         "StaleMessage",
         "TooFewClients",
     ),
-    "secagg.he.client": ("HEClientSession",),
-    "secagg.he.decryptor": ("DecryptorSession",),
+    "secagg.he.client_session": ("HEClientSession",),
+    "secagg.he.decryptor_session": ("DecryptorSession",),
     "secagg.he.keys": ("DecryptionKey", "PublicKey"),
     "secagg.he.params": ("HEParams",),
     "secagg.he.result": ("ApproximateSum", "ExactSum"),
-    "secagg.he.server": ("HEServerSession",),
+    "secagg.he.server_session": ("HEServerSession",),
     "secagg.identity": ("Directory", "Identity"),
     "secagg.identity_files": ("read_directory", "read_seal_key", "read_signing_key"),
     "secagg.pairwise.client_states": ("Release",),
     "secagg.pairwise.evidence": ("ContradictoryDealer", "ForgedRelease", "Transcript", "decode_evidence"),
     "secagg.pairwise.transitions": ("STAGES",),
     "secagg.primitives.signature": ("SigningKey",),
-    "secagg.params": ("FixedPoint", "RoundParams"),
+    "secagg.pairwise.params": ("RoundParams",),
     "secagg.readiness": ("selftest", "warmup"),
-    "secagg.session": ("BeaconNeeded", "ClientSession", "InputNeeded", "Reply", "RoundResult", "ServerSession"),
+    "secagg.pairwise.client_session": ("ClientSession",),
+    "secagg.pairwise.result": ("RoundResult",),
+    "secagg.pairwise.server_session": ("ServerSession",),
+    "secagg.session.answers": ("BeaconNeeded", "InputNeeded", "Reply"),
     "secagg.simulation": ("SimulationResult", "simulate"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

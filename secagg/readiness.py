@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg import simulation
+from secagg.encoding.fixed_point import FixedPoint
 from secagg.encoding.ring import MAX_RING_BITS, compile_kernels, lane_dtype, pack, unpack_add
 from secagg.errors import InputError, SelfTestError
 from secagg.he.params import HEParams
 from secagg.kernels import aes_path, jit
 from secagg.kernels.residues import add_residues
-from secagg.params import FixedPoint, RoundParams
+from secagg.pairwise.params import RoundParams
 from secagg.primitives import prg, shamir
 
 _WIDTHS = (1, 13, 16, 17, 26, 32, 33, 57, 63, 64)

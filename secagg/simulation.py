@@ -13,21 +13,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.cohort import Threat
 from secagg.errors import InputError, TooFewClients
 from secagg.he.keys import DecryptionKey
 from secagg.he.messages import STAGES as HE_STAGES
 from secagg.he.params import HEParams
 from secagg.he.result import Sum
-from secagg.he.whole import run_sum
+from secagg.he.simulation import run_sum
 from secagg.identity import Directory, Identity
+from secagg.pairwise.client_session import ClientSession
+from secagg.pairwise.params import RoundParams
+from secagg.pairwise.result import RoundResult
+from secagg.pairwise.server_session import ServerSession
 from secagg.pairwise.transitions import stages_of
-from secagg.params import RoundParams, Threat
 from secagg.primitives.randomness import system_randomness
 from secagg.primitives.signature import SigningKey
 from secagg.session.answers import BeaconNeeded, InputNeeded, Reply
-from secagg.session.client import ClientSession
-from secagg.session.result import RoundResult
-from secagg.session.server import ServerSession
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -80,7 +80,7 @@ def contradictory_dealer(
     for one, request in cohort.server.requests().items():
         with monkeypatch.context() as patch:
             if one == dealer:
-                patch.setattr("secagg.pairwise.client.share", off_polynomial)
+                patch.setattr("secagg.pairwise.client_steps.share", off_polynomial)
             cohort.server.receive(one, cohort.answer(one, request))
     cohort.server.advance()
     reach(cohort, "unmask", gone)

@@ -11,9 +11,20 @@ from numpy.typing import NDArray
 
 from secagg import snapshot
 from secagg.field_types import check_of
-from secagg.he import client, decryptor, keys, server
+from secagg.he import (
+    client_session as client,
+)
+from secagg.he import (
+    decryptor_session as decryptor,
+)
+from secagg.he import (
+    keys,
+)
+from secagg.he import (
+    server_session as server,
+)
+from secagg.pairwise import saved
 from secagg.pairwise.client_states import Release
-from secagg.session import saved
 
 ARRAY, OTHER = np.zeros(3, np.uint64), np.zeros(3, np.uint8)
 

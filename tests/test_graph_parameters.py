@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from secagg import ParameterError
-from secagg.graph_parameters import (
+from secagg.cohort import Cohort
+from secagg.pairwise.graph_parameters import (
     FAILURE_BITS,
     MAX_SPARSE_NEIGHBOURS,
     SECURITY_BITS,
-    Cohort,
     SparseGraph,
     _log_factorials,
     _log_two_windows,

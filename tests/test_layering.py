@@ -14,9 +14,7 @@ import secagg
 ROOT = Path(secagg.__file__).parent
 LAYERS = [
     ["errors", "_version"],
-    ["arguments", "defaults", "extras"],
-    ["encoded_params"],
-    ["graph_parameters", "params"],
+    ["arguments", "cohort", "extras"],
     ["kernels"],
     ["primitives"],
     ["encoding"],
@@ -25,9 +23,8 @@ LAYERS = [
     ["identity_files"],
     ["field_types"],
     ["snapshot"],
-    ["pairwise"],
     ["session"],
-    ["he"],
+    ["pairwise", "he"],
     ["simulation"],
     ["readiness"],
     ["picture"],
@@ -37,6 +34,7 @@ LAYERS = [
     ["cli", "__main__"],
     ["__init__"],
 ]
+WINGS = {"pairwise", "he"}
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HEAVY = ("numba", "llvmlite", "tenseal", "scipy", "sklearn", "matplotlib", "numpy", "cryptography", "Crypto", "rich")
 
@@ -65,6 +63,12 @@ def test_modules_import_only_from_layers_above(path):
             assert RANK[layer] <= RANK[own], f"{own} imports {layer}"
         else:
             assert own in ("training", "cli", "readiness"), f"{own} imports secagg's top level"
+
+
+def test_wings_do_not_know_each_other():
+    for wing in WINGS:
+        for path in (ROOT / wing).rglob("*.py"):
+            assert not imported_layers(path) & (WINGS - {wing}), path
 
 
 def test_kernels_know_no_library_type():

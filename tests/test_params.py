@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from cohort import plan
 from secagg import DecodeError, FixedPoint, ParameterError, RoundParams
-from secagg.graph_parameters import (
-    Cohort,
+from secagg.cohort import Cohort
+from secagg.pairwise.graph_parameters import (
     SparseGraph,
     published_graph_parameters,
     recovery_limit,

@@ -181,7 +181,7 @@ def test_a_plan_checks_what_is_cheap_before_it_searches(monkeypatch):
     def unsearched(*_, **__):
         raise AssertionError("it searched")
 
-    monkeypatch.setattr("secagg.params.smallest_sparse_graph", unsearched)
+    monkeypatch.setattr("secagg.pairwise.params.smallest_sparse_graph", unsearched)
     for wrong in ({"dimension": 1 << 33}, {"dimension": -1}, {"max_weight": 1 << 60}, {"dropout": 0.99}):
         with pytest.raises(ParameterError):
             RoundParams.plan(**({"clients": 1000, "dimension": 1, "encoding": ENCODING} | wrong))

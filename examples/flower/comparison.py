@@ -3,7 +3,7 @@
 import numpy as np
 
 from hospitals.task import LOCAL, TERMS, federation
-from secagg.params import FixedPoint
+from secagg.encoding.fixed_point import FixedPoint
 from secagg.training import linear
 from secagg.training.bound import Extent, distance_bound
 

@@ -10,12 +10,12 @@ import typer
 from secagg.cli.errors import Failure
 from secagg.cli.options import KeyHolderName, ProtocolName, ThreatName
 from secagg.cli.output import JsonFile, as_json, check_outputs, say, screen, write_json
-from secagg.defaults import PLANNED_CORRUPT, PLANNED_DROPOUT
+from secagg.cohort import PLANNED_CORRUPT, PLANNED_DROPOUT
 from secagg.errors import InputError
 
 if TYPE_CHECKING:
     from secagg.he.params import HEParams
-    from secagg.params import RoundParams
+    from secagg.pairwise.params import RoundParams
     from secagg.readiness import KernelCache
 
 
@@ -72,7 +72,7 @@ def warmup(
         )
     console = screen(json_file)
     from secagg import readiness
-    from secagg.params import FixedPoint
+    from secagg.encoding.fixed_point import FixedPoint
 
     start = time.perf_counter()
     with console.status("compiling kernels ...", spinner="line") as status:

@@ -13,7 +13,7 @@ from secagg.cli.errors import Failure
 from secagg.cli.machine import kernels_text
 from secagg.cli.options import PlannedThreat
 from secagg.cli.output import JsonFile, check_outputs, say, say_written, screen, write_json
-from secagg.defaults import PLANNED_CORRUPT, PLANNED_DROPOUT
+from secagg.cohort import PLANNED_CORRUPT, PLANNED_DROPOUT
 
 if TYPE_CHECKING:
     from secagg.planning.comparison import Comparison
@@ -42,7 +42,7 @@ def plan(
 ) -> None:
     """Compare the protocols for a round before it is built: parameters, exact bytes, expected CPU time, memory."""
     check_outputs(json_file, plot_file)
-    from secagg.params import FixedPoint
+    from secagg.encoding.fixed_point import FixedPoint
     from secagg.planning.workload import Workload
 
     workload = Workload(

@@ -13,7 +13,7 @@ from secagg.cli.errors import require
 from secagg.cli.machine import kernels_text
 from secagg.cli.options import FederationName, KeyHolderName, ProtocolName, ThreatName
 from secagg.cli.output import JsonFile, check_outputs, say_written, screen, write_json
-from secagg.defaults import PLANNED_CORRUPT, PLANNED_DROPOUT
+from secagg.cohort import PLANNED_CORRUPT, PLANNED_DROPOUT
 from secagg.errors import InputError, TooFewClients
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def train(
     """Train a model across simulated hospitals, every sum through the protocol, and compare with the clear."""
     require("sklearn", *(("tenseal", "zstandard") if protocol in (ProtocolName.BFV, ProtocolName.CKKS) else ()))
     check_outputs(json_file, plot_file)
-    from secagg.params import FixedPoint
+    from secagg.encoding.fixed_point import FixedPoint
     from secagg.training.driver import Settings
     from secagg.training.federation import load
 

@@ -5,17 +5,57 @@ Source: SPEC "Encoding".
 
 from __future__ import annotations
 
+import math
 import operator
+from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.errors import InputError
+from secagg.arguments import checked_integer, checked_real
+from secagg.errors import InputError, ParameterError
 from secagg.kernels import fixed
-from secagg.params import FixedPoint
 
+MAX_CODE_BITS = 32
+MAX_DIMENSION = 1 << 32
+MAX_WEIGHT = (1 << 64) - 1
 ROUNDING_DTYPE = np.dtype(np.uint32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FixedPoint:
+    """Fixed-point encoding of real coordinates: clip to [-clip, clip], then one of 2**bits evenly spaced codes.
+
+    Args:
+        clip: largest magnitude that survives, positive and finite, in the vector's own unit.
+        bits: bits of a code, 1 to 32.
+
+    Raises:
+        ParameterError: an argument lies outside its range.
+    """
+
+    clip: float
+    bits: int
+
+    def __post_init__(self) -> None:
+        clip = checked_real("clip", self.clip)
+        if not (clip > 0 and math.isfinite(2 * clip)):
+            raise ParameterError(f"clip must be positive and finite, got {self.clip!r}")
+        object.__setattr__(self, "clip", clip)
+        object.__setattr__(self, "bits", checked_integer("bits", self.bits, 1, MAX_CODE_BITS))
+        if not (self.step > 0 and math.isfinite(1 / self.step)):
+            raise ParameterError(f"clip {clip!r} is too small for codes of {self.bits} bits")
+
+    @property
+    def largest_code(self) -> int:
+        """The code of ``+clip``: 2**bits - 1."""
+        return (1 << self.bits) - 1
+
+    @property
+    def step(self) -> float:
+        """Distance between neighbouring codes; stochastic rounding errs by less, and on average by nothing."""
+        return 2 * self.clip / self.largest_code
 
 
 def check_vector(vector: NDArray[np.floating], dimension: int) -> NDArray[np.floating]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg import snapshot
+from secagg.encoding.fixed_point import FixedPoint
 from secagg.errors import DecodeError, InconsistentSum, InputError, LocalProtocolError
 from secagg.he.chains import Chain
 from secagg.he.ciphertexts import Residues, pack_residues, unpack_residues
@@ -18,7 +19,6 @@ from secagg.he.messages import Kind, key_identifier
 from secagg.he.params import HEParams
 from secagg.he.slots import real_values, unpack_words
 from secagg.identity import SIGNATURE_BYTES, Directory, Identity
-from secagg.params import FixedPoint
 from secagg.primitives.kdf import DIGEST_BYTES
 from secagg.primitives.randomness import Randomness, draw, system_randomness
 from secagg.primitives.signature import SigningKey, check_public

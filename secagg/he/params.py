@@ -12,22 +12,21 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from secagg.arguments import check_choice, checked_integer, checked_rate
-from secagg.defaults import PLANNED_CORRUPT, PLANNED_DROPOUT
-from secagg.encoding.ring import packed_bytes
-from secagg.errors import DecodeError, ParameterError
-from secagg.graph_parameters import Cohort
-from secagg.he import noise
-from secagg.he.chains import CHAINS, MIN_SECURITY_BITS, Chain, batching_prime
-from secagg.he.engine import Scheme
-from secagg.params import (
+from secagg.cohort import (
     MAX_CLIENTS,
-    MAX_DIMENSION,
-    MAX_WEIGHT,
-    FixedPoint,
+    PLANNED_CORRUPT,
+    PLANNED_DROPOUT,
+    Cohort,
     Threat,
     check_honest_survivors,
     cohort_of,
 )
+from secagg.encoding.fixed_point import MAX_DIMENSION, MAX_WEIGHT, FixedPoint
+from secagg.encoding.ring import packed_bytes
+from secagg.errors import DecodeError, ParameterError
+from secagg.he import noise
+from secagg.he.chains import CHAINS, MIN_SECURITY_BITS, Chain, batching_prime
+from secagg.he.engine import Scheme
 
 Protocol = Literal["bfv", "ckks"]
 KeyHolder = Literal["decryptor", "clients"]

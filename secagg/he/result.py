@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.cohort import Threat
 from secagg.encoding.fixed_point import decode_mean
 from secagg.he.messages import STAGES
 from secagg.he.params import HEParams, KeyHolder
-from secagg.params import Threat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

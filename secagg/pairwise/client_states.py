@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from secagg.errors import DecodeError
 from secagg.pairwise.messages import Bytes, Members, Roster, Secret
-from secagg.params import RoundParams
+from secagg.pairwise.params import RoundParams
 
 _CONTEXT_BYTES = 32
 

@@ -38,7 +38,7 @@ from secagg.pairwise.messages import (
     Roster,
     UnmaskShares,
 )
-from secagg.params import RoundParams
+from secagg.pairwise.params import RoundParams
 from secagg.primitives.agreement import AgreementKey
 from secagg.primitives.shamir import SHARE_BYTES, reconstruct
 from secagg.wire import Header, Reader, decode_bitmap

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from secagg.errors import TooFewClients
 from secagg.pairwise.messages import Members
-from secagg.params import RoundParams
+from secagg.pairwise.params import RoundParams
 
 
 def check_floors(params: RoundParams, members: Members, neighbours: int, what: str) -> None:

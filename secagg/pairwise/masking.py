@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from secagg.encoding.fixed_point import ROUNDING_DTYPE, check_vector, check_weight, quantise_into
 from secagg.encoding.ring import lane_dtype, pack_into, packed_bytes
 from secagg.errors import InputError
-from secagg.params import RoundParams
+from secagg.pairwise.params import RoundParams
 from secagg.primitives.prg import MaskKeys, accumulate
 
 BLOCK_WORDS = 1 << 16

@@ -13,10 +13,10 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.cohort import Threat
 from secagg.encoding.ring import packed_bytes, padding_is_zero
 from secagg.errors import DecodeError
 from secagg.identity import SIGNATURE_BYTES
-from secagg.params import Threat
 from secagg.primitives.aead import TAG_BYTES
 from secagg.primitives.shamir import SHARE_BYTES, check_shares
 from secagg.wire import ID_BYTES, SERVER, Reader, bitmap_bytes, decode_bitmap, encode_bitmap, expect_length

@@ -16,8 +16,8 @@ from secagg.pairwise.evidence import ContradictoryDealer
 from secagg.pairwise.graph import CompleteGraph
 from secagg.pairwise.identifiers import pairwise_mask_key, seed_commitment, self_mask_key
 from secagg.pairwise.messages import ADVERTISEMENT_BYTES, MASK_KEY_SHARE, PUBLIC_BYTES, SEED_SHARE, Members
-from secagg.pairwise.server import check_enough
 from secagg.pairwise.server_states import CollectingUnmask, Round
+from secagg.pairwise.server_steps import check_enough
 from secagg.primitives.agreement import AgreementKey, parse_public
 from secagg.primitives.prg import MASK_KEY_BYTES, accumulate_batches
 from secagg.primitives.shamir import SHARE_BYTES, reconstruct, reconstruct_each, reconstruct_without

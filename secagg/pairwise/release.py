@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from secagg.cohort import MIN_HONEST_SURVIVORS
 from secagg.errors import DecodeError, ServerFault, TooFewClients
 from secagg.identity import Directory
 from secagg.pairwise.client_states import Checked, Masked, Party, Released
@@ -22,7 +23,6 @@ from secagg.pairwise.messages import (
     UnmaskRequest,
     UnmaskShares,
 )
-from secagg.params import MIN_HONEST_SURVIVORS
 from secagg.wire import Header
 
 

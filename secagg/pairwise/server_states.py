@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from secagg.identity import SIGNATURE_BYTES
 from secagg.pairwise.graph import MaskingGraph
 from secagg.pairwise.messages import DIGEST_BYTES, Bytes, Members, Roster, Secret
-from secagg.params import RoundParams
+from secagg.pairwise.params import RoundParams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from secagg.cohort import Threat
 from secagg.pairwise.client_states import (
     Advertised,
     Checked,
@@ -27,7 +28,6 @@ from secagg.pairwise.server_states import (
     CollectingShares,
     CollectingUnmask,
 )
-from secagg.params import Threat
 
 STAGES = ("advertise_keys", "share_keys", "masked_input", "unmask")
 """What a client sends in the semi-honest model, in order; a client drops out before the first of these that misses."""

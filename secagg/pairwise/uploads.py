@@ -19,8 +19,8 @@ from secagg.encoding.ring import unpack_add
 from secagg.errors import PeerFault
 from secagg.pairwise.identifiers import accepted_digest, beacon_digest
 from secagg.pairwise.messages import FORMATS, Bytes, MaskedInput
-from secagg.pairwise.server import relay_for
 from secagg.pairwise.server_states import CollectingInputs, Round
+from secagg.pairwise.server_steps import relay_for
 
 # Bytes of inputs below which starting a thread costs more than it saves
 _THREADING_BYTES = 1 << 21

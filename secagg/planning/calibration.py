@@ -18,15 +18,18 @@ from typing import cast
 
 import numpy as np
 
+from secagg.encoding.fixed_point import FixedPoint
 from secagg.encoding.ring import lane_dtype, packed_bytes, unpack_add
 from secagg.identity import Directory, Identity
 from secagg.pairwise import commitments
+from secagg.pairwise.client_session import ClientSession
 from secagg.pairwise.graph import HararyGraph, draw_ring
 from secagg.pairwise.identifiers import channel_keys, share_aad
 from secagg.pairwise.masking import BLOCK_WORDS, mask_vector
 from secagg.pairwise.messages import DIGEST_BYTES, FORMATS, SALT_BYTES, Kind
+from secagg.pairwise.params import RoundParams
+from secagg.pairwise.server_session import ServerSession
 from secagg.pairwise.transitions import stages_of
-from secagg.params import FixedPoint, RoundParams
 from secagg.planning.operations import (
     CACHED_WORDS,
     STREAMED_WORDS,
@@ -47,8 +50,6 @@ from secagg.primitives.randomness import system_randomness
 from secagg.primitives.shamir import LIMBS, SHARE_BYTES, lagrange_weights, reconstruct, reconstruct_without, share
 from secagg.primitives.signature import SigningKey
 from secagg.session.answers import InputNeeded, Reply
-from secagg.session.client import ClientSession
-from secagg.session.server import ServerSession
 from secagg.wire import Header
 
 Clock = Callable[[], float]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import get_args
 
+from secagg.cohort import MAX_CLIENTS, Threat
 from secagg.errors import ParameterError
-from secagg.params import MAX_CLIENTS, Threat
 from secagg.planning.calibration import Machine
 from secagg.planning.homomorphic import homomorphic_row
 from secagg.planning.pairwise import pairwise_row

@@ -9,13 +9,13 @@ from importlib.util import find_spec
 import numpy as np
 from rich.filesize import decimal
 
+from secagg.cohort import Threat
 from secagg.he.chains import CHAINS, Chain, batching_prime
 from secagg.he.ciphertexts import RunningSum, pack_residues
 from secagg.he.engine import Decryptor, Encryptor, Scheme
 from secagg.he.messages import STAGES, Opening, Release
 from secagg.he.params import HEParams, Protocol
 from secagg.identity import SIGNATURE_BYTES
-from secagg.params import Threat
 from secagg.planning.calibration import CPU_CLOCK, Machine
 from secagg.planning.memory import FLOAT_BYTES
 from secagg.planning.operations import Operation

@@ -10,8 +10,8 @@ from secagg.encoding.fixed_point import ROUNDING_DTYPE
 from secagg.encoding.ring import lane_dtype, packed_bytes
 from secagg.pairwise.masking import BLOCK_WORDS
 from secagg.pairwise.messages import FORMATS
+from secagg.pairwise.params import RoundParams
 from secagg.pairwise.recovery import MASKS_AT_ONCE, SECRETS_AT_ONCE
-from secagg.params import RoundParams
 from secagg.planning.traffic import Traffic
 from secagg.primitives.shamir import SHARE_BYTES
 

@@ -10,9 +10,9 @@ import enum
 from collections.abc import Mapping
 
 from secagg.encoding.ring import lane_dtype
+from secagg.pairwise.params import RoundParams
 from secagg.pairwise.recovery import SECRETS_AT_ONCE
 from secagg.pairwise.transitions import stages_of
-from secagg.params import RoundParams
 from secagg.planning.traffic import StageTraffic, Traffic
 from secagg.primitives.shamir import LIMBS
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from secagg.cohort import Threat
 from secagg.encoding.ring import lane_dtype
-from secagg.params import Protocol, RoundParams, Threat
+from secagg.pairwise.params import Protocol, RoundParams
 from secagg.planning.calibration import Machine
 from secagg.planning.memory import client_bytes, server_bytes
 from secagg.planning.operations import client_work, server_work

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from secagg.params import Threat
+from secagg.cohort import Threat
 from secagg.planning.traffic import Traffic
 
 

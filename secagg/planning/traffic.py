@@ -19,8 +19,8 @@ from secagg.pairwise.messages import (
     UnmaskRequest,
     UnmaskShares,
 )
+from secagg.pairwise.params import RoundParams
 from secagg.pairwise.transitions import SERVER_TRANSITIONS
-from secagg.params import RoundParams
 from secagg.wire import HEADER_BYTES
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from secagg.arguments import checked_integer, checked_rate
-from secagg.defaults import PLANNED_CORRUPT, PLANNED_DROPOUT
+from secagg.cohort import MAX_CLIENTS, PLANNED_CORRUPT, PLANNED_DROPOUT
+from secagg.encoding.fixed_point import MAX_DIMENSION, MAX_WEIGHT, FixedPoint
 from secagg.errors import ParameterError
-from secagg.params import MAX_CLIENTS, MAX_DIMENSION, MAX_WEIGHT, FixedPoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,7 +36,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from secagg.params import FixedPoint
+from secagg.encoding.fixed_point import FixedPoint
 
 _UNIT_ROUNDOFF = 2.0**-53
 _SECOND_ORDER = 1.01

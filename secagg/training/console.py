@@ -14,8 +14,8 @@ from rich.text import Text
 
 from secagg.he.messages import STAGES as HE_STAGES
 from secagg.he.params import HEParams
+from secagg.pairwise.params import RoundParams
 from secagg.pairwise.transitions import MALICIOUS_STAGES, STAGES
-from secagg.params import RoundParams
 from secagg.training.driver import Plan, RoundRecord, Traffic
 from secagg.training.federation import Federation
 from secagg.training.report import Outcome, total_seconds

@@ -18,14 +18,15 @@ from typing import Any, get_args
 import numpy as np
 
 import secagg
-from secagg.defaults import PLANNED_CORRUPT, PLANNED_DROPOUT
+from secagg.cohort import PLANNED_CORRUPT, PLANNED_DROPOUT, Threat
+from secagg.encoding.fixed_point import FixedPoint
 from secagg.errors import InputError, ParameterError, TooFewClients
 from secagg.he.keys import DecryptionKey
 from secagg.he.messages import STAGES as HE_STAGES
 from secagg.he.params import HEParams, KeyHolder
 from secagg.he.params import Protocol as HEProtocol
+from secagg.pairwise.params import Protocol, RoundParams
 from secagg.pairwise.transitions import STAGES, stages_of
-from secagg.params import FixedPoint, Protocol, RoundParams, Threat
 from secagg.training import linear
 from secagg.training.bound import Extent, distance_bound
 from secagg.training.federation import Federation

@@ -10,7 +10,7 @@ import numpy as np
 
 from secagg import picture
 from secagg.he.params import HEParams
-from secagg.params import RoundParams
+from secagg.pairwise.params import RoundParams
 from secagg.training.report import Outcome
 
 if TYPE_CHECKING:

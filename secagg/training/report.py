@@ -10,7 +10,7 @@ from typing import Any
 
 from secagg._version import __version__
 from secagg.he.params import HEParams
-from secagg.params import RoundParams
+from secagg.pairwise.params import RoundParams
 from secagg.training.driver import Comparison, PlainRecord, Plan, RoundRecord, ScaledFederation, Settings, Traffic
 from secagg.training.federation import Federation
 

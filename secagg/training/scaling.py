@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from secagg.params import FixedPoint
+from secagg.encoding.fixed_point import FixedPoint
 from secagg.training.linear import Floats, Records
 
 STATISTICS_ENCODING = FixedPoint(clip=1.0, bits=24)

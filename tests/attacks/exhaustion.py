@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 
 from limits import limit_memory
 from secagg import ClientSession, Directory, FixedPoint, RoundParams, SecAggError, ServerSession
-from secagg.encoded_params import UnprovedParams
 from secagg.he.messages import EncryptedSum, Opening, Release, ReleaseRequest
 from secagg.he.params import HEParams
 from secagg.pairwise import client_states, messages
+from secagg.pairwise.encoded_params import UnprovedParams
 from secagg.pairwise.evidence import decode_evidence
 from secagg.primitives.kdf import Label, digest
 

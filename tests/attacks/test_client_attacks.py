@@ -165,7 +165,7 @@ def test_10_off_polynomial_dealer_is_named_and_the_round_aborts(threat, monkeypa
     for one, request in cohort.server.requests().items():
         with monkeypatch.context() as patch:
             if one == 4:
-                patch.setattr("secagg.pairwise.client.share", off_polynomial)
+                patch.setattr("secagg.pairwise.client_steps.share", off_polynomial)
             cohort.server.receive(one, cohort.answer(one, request))
     cohort.server.advance()
     while cohort.server.stage != "unmask":

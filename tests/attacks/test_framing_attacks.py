@@ -39,7 +39,7 @@ from secagg.pairwise import commitments
 from secagg.pairwise.graph import beacon_graph
 from secagg.pairwise.identifiers import accepted_digest, beacon_digest, consistency_digest
 from secagg.pairwise.messages import FORMATS, Kind
-from secagg.pairwise.server import relay_for
+from secagg.pairwise.server_steps import relay_for
 from secagg.wire import HEADER_BYTES, Header, decode_bitmap, encode_bitmap
 
 FORMAT = FORMATS["malicious-server"]

@@ -36,10 +36,11 @@ from secagg import (
     ServerSession,
     TooFewClients,
 )
-from secagg.pairwise import server as steps
-from secagg.pairwise.identifiers import context_digest, pairwise_mask_key, round_id, self_mask_key
+from secagg.pairwise import server_steps as steps
+from secagg.pairwise.identifiers import pairwise_mask_key, round_id, self_mask_key
 from secagg.pairwise.messages import FORMATS, Kind
 from secagg.primitives.kdf import Label, digest
+from secagg.session.context import context_digest
 from secagg.wire import HEADER_BYTES, decode_bitmap, encode_bitmap
 
 both_models = pytest.mark.parametrize("threat", THREATS)

@@ -38,7 +38,7 @@ from secagg import (
     StaleMessage,
     snapshot,
 )
-from secagg.pairwise.client import _are_canonical
+from secagg.pairwise.client_steps import _are_canonical
 from secagg.pairwise.identifiers import channel_keys
 from secagg.pairwise.messages import Kind
 from secagg.primitives.aead import open_once, seal_once, seal_state
@@ -99,7 +99,7 @@ def test_14_low_order_keys_that_the_server_lets_pass_are_refused_by_clients(thre
     params = parameters(threat)
     cohort = cohort_at("advertise_keys", params)
     for name in ("is_low_order", "is_canonical"):
-        monkeypatch.setattr(f"secagg.pairwise.server.{name}", lambda public, name=name: name == "is_canonical")
+        monkeypatch.setattr(f"secagg.pairwise.server_steps.{name}", lambda public, name=name: name == "is_canonical")
     for one, _, reply in exchange(cohort):
         where = slice(HEADER_BYTES + offset, HEADER_BYTES + offset + 32)
         forged = signed(cohort, one, replaced(reply, where, point))
@@ -110,7 +110,7 @@ def test_14_low_order_keys_that_the_server_lets_pass_are_refused_by_clients(thre
         try:
             with monkeypatch.context() as patch:
                 if one == 2:  # which believes that the altered entry is its own
-                    patch.setattr("secagg.pairwise.client._own_position", lambda *_: 2)
+                    patch.setattr("secagg.pairwise.client_steps._own_position", lambda *_: 2)
                 cohort.server.receive(one, cohort.answer(one, request))
         except (PeerFault, ServerFault):
             caught.add(one)

@@ -8,7 +8,7 @@ import pytest
 import secagg
 from federation import DECRYPTOR, Federation, plan, vectors_of
 from secagg.he.messages import Kind, ReleaseRequest
-from secagg.pairwise.identifiers import context_digest
+from secagg.session.context import context_digest
 from secagg.wire import HEADER_BYTES, SERVER, Header
 
 SMALL = secagg.FixedPoint(clip=1.0, bits=8)

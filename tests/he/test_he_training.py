@@ -10,8 +10,8 @@ import pytest
 
 import secagg
 from federation import plan, vectors_of
-from secagg.he import client as he_client
-from secagg.pairwise import client as pairwise_client
+from secagg.he import client_session as he_client
+from secagg.pairwise import client_steps as pairwise_client
 from secagg.training import driver
 from secagg.training.federation import load
 from secagg.training.report import Outcome, as_dict

@@ -17,7 +17,7 @@ import numpy as np
 
 from secagg import RoundParams
 from secagg.encoding.ring import lane_dtype, unpack_add
-from secagg.pairwise import client as steps
+from secagg.pairwise import client_steps as steps
 from secagg.pairwise.client_states import Fixed, Ready
 from secagg.pairwise.identifiers import pairwise_mask_key, self_mask_key
 from secagg.pairwise.messages import MASK_KEY_SHARE, SEED_SHARE

@@ -23,9 +23,9 @@ _PROTOCOL = (
 )
 
 TARGETS: dict[str, tuple[str, ...]] = {
-    "secagg/encoded_params.py": ("tests/test_params_boundaries.py", "tests/test_params.py"),
-    "secagg/params.py": ("tests/test_params_boundaries.py", "tests/test_params.py"),
-    "secagg/graph_parameters.py": ("tests/test_graph_parameters.py", "tests/test_params.py"),
+    "secagg/pairwise/encoded_params.py": ("tests/test_params_boundaries.py", "tests/test_params.py"),
+    "secagg/pairwise/params.py": ("tests/test_params_boundaries.py", "tests/test_params.py"),
+    "secagg/pairwise/graph_parameters.py": ("tests/test_graph_parameters.py", "tests/test_params.py"),
     "secagg/primitives/aead.py": (f"{_PRIMITIVES}/test_aead.py", f"{_PRIMITIVES}/test_secrecy.py", _WIRE),
     "secagg/primitives/agreement.py": (f"{_PRIMITIVES}/test_agreement.py", f"{_PRIMITIVES}/test_secrecy.py", _WIRE),
     "secagg/primitives/kdf.py": (f"{_PRIMITIVES}/test_kdf.py", _VECTORS),
@@ -35,7 +35,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "secagg/primitives/shamir.py": (f"{_PRIMITIVES}/test_shamir.py", f"{_PRIMITIVES}/test_secrecy.py", _VECTORS),
     "secagg/primitives/signature.py": (f"{_PRIMITIVES}/test_signature.py", f"{_PRIMITIVES}/test_secrecy.py", _VECTORS),
     "secagg/pairwise/commitments.py": _PROTOCOL,
-    "secagg/pairwise/client.py": _PROTOCOL,
+    "secagg/pairwise/client_steps.py": _PROTOCOL,
     "secagg/pairwise/client_states.py": _PROTOCOL,
     "secagg/pairwise/evidence.py": ("tests/session/test_evidence.py", *_PROTOCOL),
     "secagg/pairwise/floors.py": (*_PROTOCOL, "tests/session/test_floors.py"),
@@ -53,7 +53,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
         "tests/attacks/test_differencing_attacks.py",
         "tests/session/test_floors.py",
     ),
-    "secagg/pairwise/server.py": (*_PROTOCOL, "tests/session/test_floors.py"),
+    "secagg/pairwise/server_steps.py": (*_PROTOCOL, "tests/session/test_floors.py"),
     "secagg/pairwise/server_states.py": _PROTOCOL,
     "secagg/pairwise/transitions.py": _PROTOCOL,
     "secagg/pairwise/uploads.py": (
@@ -83,10 +83,10 @@ _SESSION = (
 
 TARGETS |= {
     "secagg/identity.py": _SESSION,
-    "secagg/session/client.py": _SESSION,
+    "secagg/pairwise/client_session.py": _SESSION,
     "secagg/session/guard.py": _SESSION,
-    "secagg/session/result.py": _SESSION,
+    "secagg/pairwise/result.py": _SESSION,
     "secagg/session/roster.py": _SESSION,
-    "secagg/session/saved.py": _SESSION,
-    "secagg/session/server.py": _SESSION,
+    "secagg/pairwise/saved.py": _SESSION,
+    "secagg/pairwise/server_session.py": _SESSION,
 }

@@ -9,8 +9,8 @@ import pytest
 
 from cohort import Cohort, identities, plan
 from secagg import ClientSession, DecodeError, InputError, ServerSession, simulate
-from secagg.pairwise.identifiers import context_digest
-from secagg.session import result
+from secagg.pairwise import result
+from secagg.session.context import context_digest
 
 ZEROS = np.zeros((4, 2))
 

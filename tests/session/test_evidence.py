@@ -23,7 +23,7 @@ from secagg import (
 from secagg.pairwise.commitments import commitment
 from secagg.pairwise.evidence import _Session
 from secagg.pairwise.messages import ADVERTISEMENT_BYTES, FORMATS, Kind
-from secagg.pairwise.server import relay_for
+from secagg.pairwise.server_steps import relay_for
 from secagg.wire import HEADER_BYTES, Header, encode_bitmap
 
 FORMAT = FORMATS["malicious-server"]

@@ -26,8 +26,8 @@ from secagg import (
     ServerSession,
     simulate,
 )
-from secagg.graph_parameters import Cohort as Counts
-from secagg.graph_parameters import is_uncuttable, smallest_uncuttable_graph
+from secagg.cohort import Cohort as Counts
+from secagg.pairwise.graph_parameters import is_uncuttable, smallest_uncuttable_graph
 from secagg.pairwise.messages import FORMATS
 from secagg.pairwise.transitions import MALICIOUS_STAGES
 from secagg.wire import Header
@@ -73,7 +73,7 @@ def test_two_windows_are_counted_exactly():
     from fractions import Fraction
     from math import comb, exp
 
-    from secagg.graph_parameters import _log_two_windows
+    from secagg.pairwise.graph_parameters import _log_two_windows
 
     n, marked, window, least = 20, 7, 4, 2
     ways = sum(

@@ -11,8 +11,8 @@ import pytest
 from cohort import Cohort, plan
 from secagg import FixedPoint, InputError, LocalProtocolError, PeerFault, StaleMessage
 from secagg.encoding.ring import unpack_add
+from secagg.pairwise import server_session as session
 from secagg.pairwise import uploads
-from secagg.session import server as session
 
 CLIENTS = 6
 

@@ -21,7 +21,7 @@ from secagg import (
     ServerFault,
     ServerSession,
 )
-from secagg.session.saved import save_client
+from secagg.pairwise.saved import save_client
 
 KEY = bytes(range(32))
 

@@ -10,7 +10,7 @@ import pytest
 from cohort import Cohort, deterministic, plan
 from secagg import BeaconNeeded, ClientSession, DecodeError, InputNeeded, ServerSession
 from secagg.pairwise.graph import CompleteGraph
-from secagg.session.saved import save_client, save_server
+from secagg.pairwise.saved import save_client, save_server
 
 MODELS = {
     "semi-honest": plan(4, 3),

@@ -24,7 +24,8 @@ from secagg import (
     TooFewClients,
     snapshot,
 )
-from secagg.session import roster, saved
+from secagg.pairwise import saved
+from secagg.pairwise import roster
 
 
 def ready_client(dimension):
@@ -307,7 +308,7 @@ def test_what_the_open_stage_sends_is_of_one_stage_whatever_another_thread_does(
             return roster.recipients(current, state)
 
         with monkeypatch.context() as patched:
-            patched.setattr("secagg.session.server.recipients", meanwhile)
+            patched.setattr("secagg.pairwise.server_session.recipients", meanwhile)
             assert dict(server.requests()) == before
         assert server.stage != stage
         assert dict(server.requests()) == after[1]

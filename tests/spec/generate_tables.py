@@ -17,12 +17,12 @@ import numpy as np  # noqa: E402
 
 from cohort import Cohort, plan  # noqa: E402
 from secagg import FixedPoint  # noqa: E402
+from secagg.cohort import Threat  # noqa: E402
 from secagg.he import messages as he  # noqa: E402
 from secagg.he.chains import CHAINS  # noqa: E402
 from secagg.pairwise.client_states import ClientState, Fixed, Ready, Released  # noqa: E402
 from secagg.pairwise.messages import FORMATS, Kind  # noqa: E402
 from secagg.pairwise.transitions import CLIENT_TRANSITIONS, SERVER_TRANSITIONS  # noqa: E402
-from secagg.params import Threat  # noqa: E402
 from secagg.primitives.kdf import Label  # noqa: E402
 from secagg.wire import HEADER_BYTES  # noqa: E402
 

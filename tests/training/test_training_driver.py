@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import secagg
+from secagg.encoding.fixed_point import FixedPoint
 from secagg.errors import InputError, ParameterError, TooFewClients
 from secagg.pairwise.transitions import stages_of
-from secagg.params import FixedPoint
 from secagg.training import driver
 from secagg.training.bound import distance_bound
 from secagg.training.driver import Comparison, RoundRecord, ScaledFederation, Settings

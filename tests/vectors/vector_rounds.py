@@ -21,8 +21,9 @@ from secagg import (
     SigningKey,
 )
 from secagg.pairwise.graph import CompleteGraph, beacon_graph
-from secagg.pairwise.identifiers import beacon_digest, context_digest
+from secagg.pairwise.identifiers import beacon_digest
 from secagg.pairwise.messages import Kind
+from secagg.session.context import context_digest
 from secagg.wire import HEADER_BYTES
 
 FULL_LIMIT = 10

@@ -373,7 +373,7 @@ def _contradicting_dealer(made: Collection, small: Round) -> None:
     @contextlib.contextmanager
     def behind(one: int, stage: str) -> Iterator[None]:
         if (one, stage) == (20, "share_keys"):
-            with mock.patch("secagg.pairwise.client.share", crooked):
+            with mock.patch("secagg.pairwise.client_steps.share", crooked):
                 yield
         else:
             yield

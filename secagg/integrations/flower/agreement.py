@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, fields
 from typing import TypedDict, get_args
 
 from secagg.arguments import check_choice, checked_integer, checked_rate, checked_real
-from secagg.defaults import PLANNED_CORRUPT, PLANNED_DROPOUT
-from secagg.encoded_params import UnprovedParams
+from secagg.cohort import MAX_CLIENTS, PLANNED_CORRUPT, PLANNED_DROPOUT, Threat
+from secagg.encoding.fixed_point import MAX_WEIGHT, FixedPoint
 from secagg.errors import DecodeError, ParameterError, ServerFault
-from secagg.params import MAX_CLIENTS, MAX_WEIGHT, FixedPoint, Protocol, RoundParams, Threat
+from secagg.pairwise.encoded_params import UnprovedParams
+from secagg.pairwise.params import Protocol, RoundParams
 
 OWN_METRICS = 1
 """Coordinates after the model's and before the metrics': the share of coordinates that the clip cut off."""

@@ -16,6 +16,7 @@ from typing import Unpack
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
 
+from secagg.cohort import Threat
 from secagg.errors import DecodeError, InputError, LocalProtocolError, SecAggError, ServerFault
 from secagg.identity import Identity
 from secagg.integrations.flower import envelope as steps
@@ -24,9 +25,8 @@ from secagg.integrations.flower.envelope import Envelope
 from secagg.integrations.flower.node import NodeSecrets, node_from_config
 from secagg.integrations.flower.state import ContextStore, FileStore, Kept, Store
 from secagg.integrations.flower.update import Model, update_vector
-from secagg.params import Threat
+from secagg.pairwise.client_session import ClientSession
 from secagg.session.answers import BeaconNeeded, InputNeeded, Reply
-from secagg.session.client import ClientSession
 from secagg.wire import open_message
 
 CallNext = Callable[[Message, Context], Message]

@@ -16,8 +16,8 @@ from secagg.errors import DecodeError, Evidence, InputError, PeerFault, SecAggEr
 from secagg.integrations.flower import envelope as steps
 from secagg.integrations.flower.envelope import Envelope
 from secagg.pairwise.evidence import Transcript
-from secagg.session.result import RoundResult
-from secagg.session.server import ServerSession
+from secagg.pairwise.result import RoundResult
+from secagg.pairwise.server_session import ServerSession
 from secagg.wire import SERVER, open_message
 
 Send = Callable[[Sequence[Message], bool], Iterable[Message]]

@@ -11,6 +11,7 @@ from flwr.app import Error, Message, Metadata, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
+from secagg.cohort import Threat
 from secagg.errors import InputError, ParameterError, SecAggError
 from secagg.identity import Directory
 from secagg.identity_files import read_directory
@@ -21,9 +22,9 @@ from secagg.integrations.flower.node import DIRECTORY
 from secagg.integrations.flower.round import Ahead, Beacon, RoundReport, SecureRound
 from secagg.integrations.flower.update import Model, mean_reply
 from secagg.pairwise.masking import check_threads
-from secagg.params import RoundParams, Threat
-from secagg.session.result import RoundResult
-from secagg.session.server import ServerSession
+from secagg.pairwise.params import RoundParams
+from secagg.pairwise.result import RoundResult
+from secagg.pairwise.server_session import ServerSession
 
 if TYPE_CHECKING:
     from flwr.supercore.run import Run

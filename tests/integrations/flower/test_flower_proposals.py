@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cohorts import NODES, faults_of, malicious, start
-from secagg.encoded_params import UnprovedParams
 from secagg.errors import ParameterError, ServerFault
 from secagg.integrations.flower.agreement import Agreement
-from secagg.params import RoundParams
+from secagg.pairwise.encoded_params import UnprovedParams
+from secagg.pairwise.params import RoundParams
 
 AGREEMENT = Agreement()
 PLANNED = AGREEMENT.plan(clients=100, dimension=9, threat="semi-honest")

@@ -18,7 +18,7 @@ from secagg.pairwise import client_states, server_states
 from secagg.pairwise.graph import CompleteGraph, HararyGraph
 from secagg.pairwise.identifiers import CHANNEL_KEY_BYTES
 from secagg.pairwise.messages import ADVERTISEMENT_BYTES, DIGEST_BYTES, FORMATS, PUBLIC_BYTES, Roster
-from secagg.params import RoundParams
+from secagg.pairwise.params import RoundParams
 from secagg.wire import ID_BYTES
 
 _MEMBERS = ("received", "shared", "survivors", "asked", "advertised", "answered")

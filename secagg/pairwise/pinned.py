@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from secagg.errors import InputError
 from secagg.identity import Identity
 from secagg.pairwise.client_states import Release
-from secagg.params import RoundParams
+from secagg.pairwise.params import RoundParams
 
 
 def checked_releases(earlier: Iterable[Release]) -> tuple[Release, ...]:

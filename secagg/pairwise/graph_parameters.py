@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.cohort import Cohort
 from secagg.errors import ParameterError
 
 SECURITY_BITS = 40
@@ -33,16 +34,6 @@ _ROUNDING = 1e-6
 """More than rounding moves a logarithm: sums of ln n! at 2**20 err by 1e-8."""
 
 Counts = int | NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cohort:
-    """Counts that a graph must withstand: of ``clients``, ``corrupt`` collude and ``survivors`` stay to the end."""
-
-    clients: int
-    corrupt: int
-    dropouts: int
-    survivors: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

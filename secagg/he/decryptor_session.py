@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg import snapshot
+from secagg.encoding.fixed_point import FixedPoint
 from secagg.errors import (
     DecodeError,
     InconsistentSum,
@@ -24,11 +25,10 @@ from secagg.he.keys import DecryptionKey, sign
 from secagg.he.messages import STAGES, Kind, Opening, Release, ReleaseRequest, sum_digest
 from secagg.he.params import HEParams
 from secagg.identity import Directory
-from secagg.pairwise.identifiers import check_saved_context, checked_context
-from secagg.params import FixedPoint
 from secagg.primitives.kdf import Label, digest
 from secagg.primitives.randomness import Randomness, draw, system_randomness
 from secagg.primitives.signature import SigningKey
+from secagg.session.context import check_saved_context, checked_context
 from secagg.session.guard import Entry, Single, exclusive
 from secagg.session.roster import checked_id
 from secagg.wire import ID_BYTES, SERVER, Buffer, Header, open_message

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg import snapshot
+from secagg.encoding.fixed_point import FixedPoint
 from secagg.errors import (
     DecodeError,
     InputError,
@@ -26,9 +27,8 @@ from secagg.he.messages import STAGES, EncryptedSum, Kind, Opening, Release, Rel
 from secagg.he.params import HEParams
 from secagg.he.result import Sum, sum_of
 from secagg.identity import SIGNATURE_BYTES, Directory
-from secagg.pairwise.identifiers import check_saved_context, checked_context
-from secagg.params import FixedPoint
 from secagg.primitives.randomness import Randomness, draw, system_randomness
+from secagg.session.context import check_saved_context, checked_context
 from secagg.session.guard import Entry, Single, exclusive, in_own_process
 from secagg.session.roster import checked_id
 from secagg.wire import ID_BYTES, SERVER, Buffer, Header, open_message

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from secagg.errors import DecodeError, InputError, LocalProtocolError, ServerFault
 from secagg.identity import Identity
-from secagg.pairwise import client as steps
 from secagg.pairwise import client_states as states
+from secagg.pairwise import client_steps as steps
 from secagg.pairwise import release
 from secagg.pairwise.graph import CompleteGraph, beacon_ring, ring_neighbours
-from secagg.pairwise.identifiers import check_beacon, checked_context
+from secagg.pairwise.identifiers import check_beacon
 from secagg.pairwise.messages import (
     Consistency,
     EncryptedShares,
@@ -28,16 +28,17 @@ from secagg.pairwise.messages import (
     UnmaskRequest,
     UnmaskShares,
 )
+from secagg.pairwise.params import RoundParams
+from secagg.pairwise.pinned import checked_releases, client_directory
+from secagg.pairwise.requests import Request, check_session, drawn_by_server, read_request
+from secagg.pairwise.saved import Answers, load_client, save_client
 from secagg.pairwise.transitions import CLIENT_TRANSITIONS, ClientTransition
-from secagg.params import RoundParams
 from secagg.primitives.kdf import Label, digest
 from secagg.primitives.randomness import Randomness, system_randomness
 from secagg.session.answers import BeaconNeeded, InputNeeded, Reply
+from secagg.session.context import checked_context
 from secagg.session.guard import Entry, Single, exclusive
-from secagg.session.pinned import checked_releases, client_directory
-from secagg.session.requests import Request, check_session, drawn_by_server, read_request
 from secagg.session.roster import checked_id
-from secagg.session.saved import Answers, load_client, save_client
 from secagg.wire import HEADER_BYTES, SERVER, Buffer, Header, open_message
 
 _Message = KeyAdvertisement | EncryptedShares | Consistency | UnmaskShares

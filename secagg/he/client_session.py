@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg import snapshot
+from secagg.encoding.fixed_point import FixedPoint
 from secagg.errors import (
     DecodeError,
     InconsistentSum,
@@ -26,12 +27,11 @@ from secagg.he.params import HEParams
 from secagg.he.result import Sum, sum_of
 from secagg.he.slots import exact_slots, real_slots
 from secagg.identity import SIGNATURE_BYTES, Identity
-from secagg.pairwise.identifiers import check_saved_context, checked_context
-from secagg.params import FixedPoint
 from secagg.primitives.kdf import Label, digest
 from secagg.primitives.prg import MASK_KEY_BYTES
 from secagg.primitives.randomness import Randomness, draw, system_randomness
 from secagg.session.answers import InputNeeded, Reply
+from secagg.session.context import check_saved_context, checked_context
 from secagg.session.guard import Entry, Single, exclusive
 from secagg.session.roster import checked_id
 from secagg.wire import SERVER, Buffer, Header, open_message

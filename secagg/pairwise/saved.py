@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from secagg import snapshot
+from secagg.encoding.fixed_point import FixedPoint
 from secagg.errors import DecodeError
 from secagg.pairwise import client_states, server_states
 from secagg.pairwise.graph import CompleteGraph, HararyGraph
-from secagg.pairwise.identifiers import check_saved_context
 from secagg.pairwise.messages import Kind, Roster
-from secagg.params import FixedPoint, RoundParams
+from secagg.pairwise.params import RoundParams
+from secagg.pairwise.shapes import check_client_shapes, check_server_shapes
 from secagg.primitives.randomness import Randomness
-from secagg.session.shapes import check_client_shapes, check_server_shapes
+from secagg.session.context import check_saved_context
 from secagg.wire import ID_BYTES, SERVER, Buffer
 
 Answers = dict[Kind, tuple[bytes, bytes | None]]

@@ -11,29 +11,22 @@ from numpy.typing import NDArray
 
 from secagg.errors import DecodeError, InputError, LocalProtocolError, PeerFault, StaleMessage, TooFewClients
 from secagg.identity import Directory
-from secagg.pairwise import server as steps
 from secagg.pairwise import server_states as states
+from secagg.pairwise import server_steps as steps
 from secagg.pairwise.evidence import Transcript
-from secagg.pairwise.identifiers import check_beacon, checked_context, round_id
+from secagg.pairwise.identifiers import check_beacon, round_id
 from secagg.pairwise.masking import check_threads
+from secagg.pairwise.params import RoundParams
 from secagg.pairwise.recovery import unmask_sum
+from secagg.pairwise.result import RoundResult
+from secagg.pairwise.roster import authenticated, checked_directory, recipients, request_encoder
+from secagg.pairwise.saved import load_server, save_server
 from secagg.pairwise.transitions import SERVER_TRANSITIONS, ServerTransition
 from secagg.pairwise.uploads import Upload, add_inputs, check_input
-from secagg.params import RoundParams
 from secagg.primitives.randomness import Randomness, draw, system_randomness
+from secagg.session.context import checked_context
 from secagg.session.guard import Entry, Single, exclusive, in_own_process
-from secagg.session.result import RoundResult
-from secagg.session.roster import (
-    Requests,
-    authenticated,
-    checked_directory,
-    checked_id,
-    ordered_ids,
-    pairs,
-    recipients,
-    request_encoder,
-)
-from secagg.session.saved import load_server, save_server
+from secagg.session.roster import Requests, checked_id, ordered_ids, pairs
 from secagg.wire import ID_BYTES, SERVER, Buffer, Header, open_message
 
 TOGETHER_BYTES = 1 << 25

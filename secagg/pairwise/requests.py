@@ -12,7 +12,7 @@ from secagg.pairwise.messages import (
     Roster,
     UnmaskRequest,
 )
-from secagg.params import RoundParams
+from secagg.pairwise.params import RoundParams
 from secagg.wire import Header
 
 Request = Invitation | Roster | RelayedShares | UnmaskRequest | RelayedSignatures

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import InputError
-from secagg.he.client import HEClientSession
-from secagg.he.decryptor import DecryptorSession
+from secagg.he.client_session import HEClientSession
+from secagg.he.decryptor_session import DecryptorSession
 from secagg.he.keys import DecryptionKey, PublicKey
 from secagg.he.messages import STAGES
 from secagg.he.params import HEParams
 from secagg.he.result import Sum
-from secagg.he.server import HEServerSession
+from secagg.he.server_session import HEServerSession
 from secagg.identity import Directory, Identity
 from secagg.primitives.signature import SigningKey
 

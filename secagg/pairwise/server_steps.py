@@ -33,6 +33,7 @@ from secagg.pairwise.messages import (
     UnmaskRequest,
     UnmaskShares,
 )
+from secagg.pairwise.params import RoundParams
 from secagg.pairwise.server_states import (
     Collecting,
     CollectingButInputs,
@@ -44,7 +45,6 @@ from secagg.pairwise.server_states import (
     Round,
     Signed,
 )
-from secagg.params import RoundParams
 from secagg.primitives.agreement import is_canonical, is_low_order
 from secagg.primitives.shamir import SHARE_BYTES
 from secagg.wire import encode_bitmap

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.cohort import Threat
 from secagg.encoding.fixed_point import decode_mean
-from secagg.pairwise.identifiers import context_digest
+from secagg.pairwise.params import RoundParams
 from secagg.pairwise.server_states import Finished, Round
 from secagg.pairwise.transitions import stages_of
-from secagg.params import RoundParams, Threat
+from secagg.session.context import context_digest
 
 EMPTY_CONTEXT = (
     "The round's context was empty, so clients that were given different models were summed all the same: pass a hash "

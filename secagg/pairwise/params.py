@@ -5,23 +5,27 @@ Source: SPEC "Parameters"; the sparse graph's rule is in ``graph_parameters``.
 
 from __future__ import annotations
 
-import functools
-import math
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import get_args
 
-from secagg.arguments import check_choice, checked_integer, checked_rate, checked_real
-from secagg.defaults import PLANNED_CORRUPT, PLANNED_DROPOUT
-from secagg.encoded_params import Graph as Graph
-from secagg.encoded_params import Protocol as Protocol
-from secagg.encoded_params import Threat as Threat
-from secagg.encoded_params import UnprovedParams
+from secagg.arguments import check_choice, checked_integer, checked_rate
+from secagg.cohort import (
+    MAX_CLIENTS,
+    PLANNED_CORRUPT,
+    PLANNED_DROPOUT,
+    Cohort,
+    Threat,
+    check_honest_survivors,
+    cohort_of,
+)
+from secagg.encoding.fixed_point import MAX_DIMENSION, MAX_WEIGHT, FixedPoint
 from secagg.errors import DecodeError, ParameterError
-from secagg.graph_parameters import (
+from secagg.pairwise.encoded_params import Graph as Graph
+from secagg.pairwise.encoded_params import Protocol as Protocol
+from secagg.pairwise.encoded_params import UnprovedParams
+from secagg.pairwise.graph_parameters import (
     MAX_RATE_SUM,
     MAX_SPARSE_NEIGHBOURS,
-    Cohort,
     is_connected,
     is_uncuttable,
     recovery_limit,
@@ -30,52 +34,11 @@ from secagg.graph_parameters import (
     smallest_uncuttable_graph,
 )
 
-MAX_CLIENTS = 1 << 20
-MAX_DIMENSION = 1 << 32
-MAX_WEIGHT = (1 << 64) - 1
 MAX_RING_BITS = 64
-MAX_CODE_BITS = 32
 MIN_SPARSE_CLIENTS = 40
 """Below this a sparse graph saves nothing and its counts round to no tolerance."""
 MAX_COMPLETE_CLIENTS = 4096
 """Beyond this the shares that a server of the complete graph relays take gigabytes."""
-MIN_HONEST_SURVIVORS = 2
-"""A sum in which one honest value stands alone is that value, whatever the protocol."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FixedPoint:
-    """Fixed-point encoding of real coordinates: clip to [-clip, clip], then one of 2**bits evenly spaced codes.
-
-    Args:
-        clip: largest magnitude that survives, positive and finite, in the vector's own unit.
-        bits: bits of a code, 1 to 32.
-
-    Raises:
-        ParameterError: an argument lies outside its range.
-    """
-
-    clip: float
-    bits: int
-
-    def __post_init__(self) -> None:
-        clip = checked_real("clip", self.clip)
-        if not (clip > 0 and math.isfinite(2 * clip)):
-            raise ParameterError(f"clip must be positive and finite, got {self.clip!r}")
-        object.__setattr__(self, "clip", clip)
-        object.__setattr__(self, "bits", checked_integer("bits", self.bits, 1, MAX_CODE_BITS))
-        if not (self.step > 0 and math.isfinite(1 / self.step)):
-            raise ParameterError(f"clip {clip!r} is too small for codes of {self.bits} bits")
-
-    @property
-    def largest_code(self) -> int:
-        """The code of ``+clip``: 2**bits - 1."""
-        return (1 << self.bits) - 1
-
-    @property
-    def step(self) -> float:
-        """Distance between neighbouring codes; stochastic rounding errs by less, and on average by nothing."""
-        return 2 * self.clip / self.largest_code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,31 +299,6 @@ class RoundParams:
                 f"threshold {t} is not safe: secrecy needs more than {low} (corrupt neighbours could rebuild secrets), "
                 f"recovery at most {high} (survivors could not)"
             )
-
-
-@functools.lru_cache(maxsize=64)  # every floor of every stage asks for it, and exact fractions are slow
-def cohort_of(clients: int, corrupt: float, dropout: float) -> Cohort:
-    """Return the counts behind a cohort's rates, rounded up."""
-    # A rate means the decimal that was written: 0.1 of 30 is 3, though 0.1 * 30 exceeds 3 in binary
-    corrupted, gone = (math.ceil(Fraction(repr(rate)) * clients) for rate in (corrupt, dropout))
-    return Cohort(clients=clients, corrupt=corrupted, dropouts=gone, survivors=clients - gone)
-
-
-def check_honest_survivors(cohort: Cohort) -> None:
-    """Raise ParameterError where fewer than ``MIN_HONEST_SURVIVORS`` honest inputs are sure to be in the sum."""
-    honest = cohort.survivors - cohort.corrupt
-    if honest < MIN_HONEST_SURVIVORS:
-        raise ParameterError(
-            f"too few clients: of {cohort.clients}, {cohort.dropouts} may vanish and {cohort.corrupt} may be corrupt, "
-            f"which leaves {max(honest, 0)} honest in the sum; it takes {MIN_HONEST_SURVIVORS} for one to hide in it "
-            f"({_what_would_help(cohort)})"
-        )
-
-
-def _what_would_help(cohort: Cohort) -> str:
-    if not cohort.dropouts and not cohort.corrupt:
-        return "more clients"
-    return "more clients, or lower rates of drop-out or corruption: both counts are rounded up"
 
 
 def _complete_limits(cohort: Cohort, threat: Threat) -> tuple[int, int]:

@@ -9,10 +9,10 @@ import struct
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from secagg.cohort import Threat
 from secagg.errors import DecodeError
 
 Protocol = Literal["secagg", "secagg+"]
-Threat = Literal["semi-honest", "malicious-server"]
 Graph = Literal["complete", "harary"]
 
 _LAYOUT = struct.Struct("<IQdBQddBBBIIIB")
