@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from secagg.primitives.signature import SigningKey
     from secagg.readiness import selftest, warmup
     from secagg.session.answers import BeaconNeeded, InputNeeded, Reply
+    from secagg.session.file_store import FileStore
     from secagg.simulation import SimulationResult, simulate
 
 _HOMES = {
@@ -81,6 +82,7 @@ _HOMES = {
     "secagg.pairwise.result": ("RoundResult",),
     "secagg.pairwise.server_session": ("ServerSession",),
     "secagg.session.answers": ("BeaconNeeded", "InputNeeded", "Reply"),
+    "secagg.session.file_store": ("FileStore",),
     "secagg.simulation": ("SimulationResult", "simulate"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -95,6 +97,7 @@ __all__ = [  # noqa: RUF022 - grouped by what a reader looks for
     "Reply",
     "InputNeeded",
     "BeaconNeeded",
+    "FileStore",
     "RoundResult",
     "Release",
     "STAGES",

@@ -44,12 +44,13 @@ class Entry:
 
     Args:
         what: what the object is called in what is raised.
+        instead: what a forked child is to do.
     """
 
-    __slots__ = ("_inside", "_opened_in", "_what")
+    __slots__ = ("_inside", "_instead", "_opened_in", "_what")
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, what: str, *, instead: str = "hand it over with save() and restore()") -> None:
+        self._what, self._instead = what, instead
         self._opened_in = _Process.current()
         self._inside: dict[str, object] = {}
 
@@ -62,7 +63,7 @@ class Entry:
         if self._opened_in != _Process.current():
             raise LocalProtocolError(
                 f"this {self._what} was opened before this process was forked, and the parent may answer with it too: "
-                "use it there, or hand it over with save() and restore()"
+                f"use it there, or {self._instead}"
             )
 
     def enter(self, call: object) -> None:
