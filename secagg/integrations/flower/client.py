@@ -23,7 +23,7 @@ from secagg.integrations.flower import envelope as steps
 from secagg.integrations.flower.agreement import Agreement, Terms
 from secagg.integrations.flower.envelope import Envelope
 from secagg.integrations.flower.node import NodeSecrets, node_from_config
-from secagg.integrations.flower.state import ContextStore, FileStore, Kept, Store
+from secagg.integrations.flower.state import ContextStore, Kept, SlotStore, Store
 from secagg.integrations.flower.update import Model, update_vector
 from secagg.pairwise.client_session import ClientSession
 from secagg.session.answers import BeaconNeeded, InputNeeded, Reply
@@ -235,4 +235,4 @@ def _digest_of(invitation: Envelope) -> bytes:
 def _store(own: NodeSecrets, context: Context, run_id: int) -> Store:
     if own.state is None:
         return ContextStore(context, run_id)
-    return FileStore(own.state, run_id=run_id, node_id=context.node_id)
+    return SlotStore(own.state, run_id=run_id, node_id=context.node_id)

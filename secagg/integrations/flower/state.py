@@ -2,21 +2,22 @@
 
 Every message may be handled by a fresh process. The state rule (SPEC) wants a state durable before its reply leaves,
 and never restored twice. Flower's deployment engine saves ``context.state`` in memory, after the reply has left;
-``FileStore`` keeps the rule: a state is claimed by an atomic rename, so of two processes one gets it, and the next
-state is on the disk before the reply is handed to Flower.
+``SlotStore`` keeps the rule: of two processes one gets a state, and the next one is on the disk before the reply is
+handed to Flower.
 """
 
 from __future__ import annotations
 
-import os
-import secrets
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from flwr.app import ConfigRecord, Context
 
 from secagg.errors import DecodeError, LocalProtocolError
+from secagg.session.file_store import FileStore
 
 _MAGIC = b"SFst\x01"
 _DIGEST_BYTES = 32
@@ -134,112 +135,51 @@ class ContextStore(Store):
             del self._records[self._key]
 
 
-class FileStore(Store):
-    """Keep the state in one file of a directory on the node's own disk, which must know hard links.
+class SlotStore(Store):
+    """Keep the state in a slot of a ``secagg.FileStore`` on the node's own disk.
 
-    A process that trains for long may find its round dismissed and another begun when it is done. Its claim tells
-    it of the first; of the second, that a link never replaces a file.
+    A process that trains for long may find its round dismissed and another begun when it is done: its claim is gone
+    then, or another state has the name, and its own is refused.
     """
 
-    def __init__(self, directory: Path, *, run_id: int, node_id: int) -> None:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._directory, self._name = directory, f"secagg-{run_id}-{node_id}"
-        self._path = directory / f"{self._name}.state"
-        self._claimed: Path | None = None
+    def __init__(self, folder: Path, *, run_id: int, node_id: int) -> None:
+        self._slot = FileStore(folder).slot(f"secagg-{run_id}-{node_id}")
 
     def take(self) -> Kept | None:
-        """Claim the file by renaming it; a process that dies with a claim leaves its client out of the round."""
-        # Known before the file has its name: an interruption anywhere finds what to give back
-        claim = self._claimed = self._directory / f"{self._name}.claimed-{secrets.token_hex(8)}"
+        """Claim the state; a process that dies with a claim leaves its client out of the round."""
         try:
-            os.rename(self._path, claim)
-        except FileNotFoundError:
-            self._claimed = None
-            return None
-        try:
-            return Kept.decode(claim.read_bytes())
-        except FileNotFoundError:
-            raise _dismissed() from None
+            with _naming_the_round():
+                data = self._slot.take()
+            return None if data is None else Kept.decode(data)
         except DecodeError:
-            self._drop_claim()
+            # What cannot be read must not stand in the way of the next round
+            self._slot.drop()
             raise
 
     def put(self, kept: Kept) -> None:
-        """Write the next state to the disk, then put it in its place unless the round was dismissed or replaced."""
-        if self._claimed is not None and not self._claimed.exists():
-            raise _dismissed()
-        fresh = self._directory / f"{self._name}.fresh-{secrets.token_hex(8)}"
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(kept.encode())
-                file.flush()
-                os.fsync(file.fileno())
-            self._link(fresh)
-        finally:
-            fresh.unlink(missing_ok=True)
-        self._sync_directory()
-        if self._claimed is not None and not self._drop_claim():
-            # Dismissed since the look above: what was put must not outlive it
-            self._path.unlink(missing_ok=True)
-            raise _dismissed()
+        """Put the next state in the place of what was taken, unless the round was dismissed or replaced."""
+        with _naming_the_round():
+            self._slot.put(kept.encode())
 
     def put_back(self) -> None:
         """Undo the claim; where a newer round has a state or this one was dismissed, drop it."""
-        if self._claimed is None:
-            return
-        try:
-            self._link(self._claimed)
-        except LocalProtocolError:
-            return
-        if not self._drop_claim():
-            self._path.unlink(missing_ok=True)
+        self._slot.put_back()
 
     def finish(self) -> None:
-        """Remove the claim."""
-        if self._claimed is not None and not self._drop_claim():
-            raise _dismissed()
-        self._sync_directory()
+        """Remove what was claimed."""
+        with _naming_the_round():
+            self._slot.drop()
 
     def wipe(self) -> None:
-        """Remove the run's files, those of claims as well."""
-        # Until none is seen: one may be linked to another name while this looks
-        while paths := list(self._directory.glob(f"{self._name}.*")):
-            for path in paths:
-                path.unlink(missing_ok=True)
-        self._claimed = None
-        self._sync_directory()
-
-    def _link(self, source: Path) -> None:
-        """Give a file the state's name, which no file must have yet."""
-        try:
-            os.link(source, self._path)
-        except FileExistsError:
-            self._drop_claim()
-            raise LocalProtocolError("another round was begun on this node while it answered for this one") from None
-        except FileNotFoundError:
-            self._drop_claim()
-            raise _dismissed() from None
-
-    def _drop_claim(self) -> bool:
-        """Remove the claim if there is one; whether it was still there."""
-        claim, self._claimed = self._claimed, None
-        try:
-            if claim is not None:
-                claim.unlink()
-        except FileNotFoundError:
-            return False
-        return claim is not None
-
-    def _sync_directory(self) -> None:
-        # Where a directory can be opened (not on Windows), its entry is made durable too
-        if hasattr(os, "O_DIRECTORY"):
-            descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        """Remove the run's states, claimed ones as well."""
+        self._slot.wipe()
 
 
-def _dismissed() -> LocalProtocolError:
-    return LocalProtocolError("the round was dismissed while this node answered for it")
+@contextmanager
+def _naming_the_round() -> Iterator[None]:
+    try:
+        yield
+    except LocalProtocolError as problem:
+        raise LocalProtocolError(
+            f"the round was dismissed, or another round was begun, while this node answered for it: {problem}"
+        ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
@@ -11,7 +12,7 @@ from cohorts import NODES, start
 from memory_grid import MemoryGrid, train
 from secagg.errors import DecodeError, LocalProtocolError
 from secagg.integrations.flower import SecAggGrid, secagg_mod
-from secagg.integrations.flower.state import FileStore, Kept
+from secagg.integrations.flower.state import Kept, SlotStore
 
 
 def kept(session):
@@ -19,7 +20,7 @@ def kept(session):
 
 
 def store(folder):
-    return FileStore(folder, run_id=1, node_id=1)
+    return SlotStore(folder, run_id=1, node_id=1)
 
 
 @pytest.fixture
@@ -78,16 +79,16 @@ def test_a_dismissed_round_is_not_ended_nor_taken_up_again(late, tmp_path, end):
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("ends", ["put", "put_back"])
 def test_a_dismissal_while_a_state_is_put_takes_it_along(late, tmp_path, monkeypatch, when, ends):
-    link = FileStore._link
+    link = os.link
 
-    def dismissed(self, source):
+    def dismissed(*paths):
         if when == "before":
             store(tmp_path).wipe()
-        link(self, source)
+        link(*paths)
         if when == "after":
             store(tmp_path).wipe()
 
-    monkeypatch.setattr(FileStore, "_link", dismissed)
+    monkeypatch.setattr(os, "link", dismissed)
     if ends == "put":
         with pytest.raises(LocalProtocolError, match="dismissed"):
             late.put(kept(b"first, trained"))
