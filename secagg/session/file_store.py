@@ -11,6 +11,7 @@ with a journal do.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from secagg.errors import InputError
@@ -86,8 +87,9 @@ class FileStore:
             files = SlotFiles(self._folder, name)
             claim = _newest(paths) if files.state not in paths else None
             if claim is not None:
-                files.link(claim)
-                given_back.append(name)
+                with suppress(FileExistsError):  # it is superseded after all
+                    files.link(claim)
+                    given_back.append(name)
         # First of all the names are durable: a power cut must not leave a state without one
         sync_folder(self._folder)
         for name, paths in found.items():
@@ -95,7 +97,6 @@ class FileStore:
             for path in paths:
                 if path != state:
                     remove(path)
-        sync_folder(self._folder)
         return tuple(sorted(given_back))
 
 

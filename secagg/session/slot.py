@@ -102,9 +102,7 @@ class Slot(Single):
         except FileNotFoundError:
             self._lose(self._gone())
         # What a killed put or put_back left of this state or the one before must not come back after it
-        if remove(self._files.claim(own)):
-            self._files.sync()
-        remove(self._files.fresh(own))
+        remove(self._files.claim(own))
         self._files.remove_twins(claim)
         self._memory = _Memory(mark=mark, held=True)
         return state
@@ -156,8 +154,8 @@ class Slot(Single):
         self._settle()
         memory = self._memory
         lost = self._given_back() if memory.held else memory.lost
-        self._memory = _Memory(mark=memory.mark, last=memory.last, lost=lost, step="returning")
         if memory.mark is not None and names_of(self._files.claim(memory.mark)):
+            self._memory = _Memory(mark=memory.mark, last=memory.last, lost=lost, step="returning")
             self._give_back(again=False)
         else:
             self._memory = _Memory(last=memory.last, lost=lost)
@@ -279,7 +277,6 @@ class Slot(Single):
         """Finish, or undo, what an earlier call had begun when it was cut off."""
         memory, files = self._memory, self._files
         if memory.mark is None:
-            self._memory = replace(memory, step=None)
             return
         fresh = files.fresh(memory.mark)
         if memory.step == "returning":
@@ -293,17 +290,16 @@ class Slot(Single):
         elif memory.step == "linked":
             remove(fresh)
             self._memory = _Memory(last=memory.last)
-        elif memory.step == "linking" and (names := names_of(fresh)) != 1:
-            # Whoever takes the state removes its fresh name first: with two names it has the state's, or had it
-            if names == 0:
-                self._lose(self._gone())
+        elif memory.step == "linking" and names_of(fresh) != 1:
+            # It has the state's name too, or had it: whoever takes the state removes its fresh name before all else
             self._complete(memory.mark)
         elif memory.step is not None:
             remove(fresh)
             self._memory = replace(memory, step=None)
 
     def _lose(self, why: str) -> NoReturn:
-        self._memory = _Memory(mark=self._memory.mark, step="losing", lost=why)
+        mark = self._memory.mark
+        self._memory = _Memory(mark=mark, step=None if mark is None else "losing", lost=why)
         self._settle()
         raise LocalProtocolError(why)
 

@@ -7,6 +7,7 @@ import errno
 import os
 import pickle
 import threading
+import time
 import tracemalloc
 from contextlib import suppress
 from pathlib import Path
@@ -95,11 +96,18 @@ def test_a_state_may_be_taken_and_superseded(store, tmp_path):
     assert names(tmp_path) == []
 
 
+def unread():
+    state = Saved()
+    state.buffers = iter(lambda: pytest.fail("it was read"), None).__iter__
+    return state
+
+
 def test_what_is_there_must_be_taken_before_it_is_superseded(store, tmp_path):
     store.slot(NAME).put(b"state")
     slot = store.slot(NAME)
-    with pytest.raises(LocalProtocolError, match="take\\(\\) it first"):
-        slot.put(b"another")
+    for state in (b"another", unread()):
+        with pytest.raises(LocalProtocolError, match="take\\(\\) it first"):
+            slot.put(state)
     assert slot.take() == b"state"
     slot.put(b"another")
     assert taken(tmp_path) == b"another"
@@ -134,6 +142,62 @@ def test_a_state_that_another_has_taken_is_not_gone_on_from(store, tmp_path, the
     if then is hold:
         other.put(b"other")
     assert taken(tmp_path) == (None if then is finish else b"other")
+
+
+def test_another_s_state_is_not_even_touched(store, monkeypatch):
+    mine, other = store.slot(NAME), store.slot(NAME)
+    mine.put(b"mine")
+    other.take()
+    other.put(b"other")
+    monkeypatch.setattr(os, "rename", lambda *paths: pytest.fail("it was renamed"))
+    with pytest.raises(LocalProtocolError, match="another process took it"):
+        mine.put(b"mine too")
+
+
+def test_a_claim_that_is_gone_is_seen_before_anything_is_written(store):
+    store.slot(NAME).put(b"state")
+    slot = store.slot(NAME)
+    slot.take()
+    store.slot(NAME).wipe()
+    with pytest.raises(LocalProtocolError, match="wiped"):
+        slot.put(unread())
+
+
+def test_a_wipe_sees_what_is_renamed_while_it_looks(store, tmp_path, monkeypatch):
+    looks, look = [], os.listdir
+    monkeypatch.setattr(os, "listdir", lambda folder: looks.append(folder) or look(folder) * (len(looks) > 1))
+    store.slot(NAME).put(b"state")
+    store.slot(NAME).wipe()
+    assert names(tmp_path) == []
+
+
+def test_a_wipe_that_failed_leaves_a_slot_what_it_had(store, tmp_path, monkeypatch):
+    def unlink(path):
+        raise PermissionError(errno.EACCES, "somebody reads it")
+
+    slot = store.slot(NAME)
+    slot.put(b"one")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", unlink)
+        with pytest.raises(PermissionError):
+            slot.wipe()
+    slot.put(b"two")
+    assert taken(tmp_path) == b"two"
+
+
+def test_a_state_that_is_wiped_while_it_is_dropped_was_not_dropped(store, monkeypatch):
+    store.slot(NAME).put(b"state")
+    slot, unlink = store.slot(NAME), os.unlink
+    slot.take()
+
+    def wiped_first(path):
+        monkeypatch.setattr(os, "unlink", unlink)
+        store.slot(NAME).wipe()
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", wiped_first)
+    with pytest.raises(LocalProtocolError, match="wiped"):
+        slot.drop()
 
 
 def test_a_wiped_state_is_not_put_again(store, tmp_path):
@@ -418,6 +482,25 @@ def test_a_state_is_on_the_disk_before_it_has_its_name_and_the_name_before_put_r
     order.clear()
     slot.drop()
     assert order == ["rename", "unlink", "fsync"]
+    slot.put(b"three")
+    store.slot(NAME).take()
+    order.clear()
+    store.recover()
+    assert order == ["link", "fsync", "unlink"]
+
+
+def test_every_descriptor_is_closed(store, monkeypatch):
+    opened, closed = [], []
+    for name, seen in (("open", opened), ("close", closed)):
+        call = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, call=call, seen=seen: (seen.append(1), call(*args))[1])
+    slot = store.slot(NAME)
+    slot.put(b"one")
+    with pytest.raises(InputError):
+        slot.put(Saved(b"two", None))
+    slot.put(b"three")
+    slot.drop()
+    assert len(opened) == len(closed) > 5
 
 
 @POSIX
@@ -462,15 +545,16 @@ def test_of_many_threads_one_gets_a_state(tmp_path):
     assert sorted(got) == sorted(b"%d" % number for number in range(rounds))
 
 
-def test_of_many_threads_that_take_and_put_each_goes_on_from_what_it_took(tmp_path):
+def test_of_many_threads_that_take_and_put_each_goes_on_from_what_it_took(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     store = FileStore(tmp_path)
     store.slot(NAME).put(b"0")
-    seen = []
+    seen, given_up = [], time.monotonic() + 60
 
     def count():
-        for _ in range(20_000):
+        while len(seen) < 100 and time.monotonic() < given_up:
             slot = store.slot(NAME)
-            state = slot.take() if len(seen) < 100 else None
+            state = slot.take()
             if state is not None:
                 seen.append(int(state))
                 # Whoever is so fast as to take what is put before put() returns is the one that goes on
