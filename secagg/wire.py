@@ -1,7 +1,8 @@
 """The byte layer: a fixed header, a reader that never runs past its end, bitmaps. It knows no message.
 
 Every message is the 48-byte header of ``Header`` and a body whose exact length follows from the round's parameters and
-from what was agreed before; nothing is allocated on a peer's word. Integers are little-endian. Source: SPEC "Messages".
+from what was agreed before; nothing is allocated on a peer's word. Integers are little-endian. Source: SPEC
+"Message header".
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A mask's key is 24 bytes: an AES-128 key and a nonce of 8 bytes. Block ``i`` of its stream is AES of the nonce followed
 by ``i`` (8 bytes, big-endian); the bytes are read as little-endian words of the vector's dtype. Sources: FIPS 197; NIST
-SP 800-38A section 6.5; SPEC "Masks".
+SP 800-38A section 6.5; SPEC "Streams", "Masks".
 """
 
 from __future__ import annotations

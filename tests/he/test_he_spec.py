@@ -1,4 +1,4 @@
-"""Messages of homomorphic sums, read and made from SPEC.md alone: hashes, packing and signatures by other means."""
+"""Messages of homomorphic sums, read and made from docs/spec alone: hashes, packing and signatures by other means."""
 
 from __future__ import annotations
 

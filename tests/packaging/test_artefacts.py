@@ -113,6 +113,7 @@ def test_the_sdist_holds_every_source_file(sdist, folder):
 
 def test_the_sdist_holds_what_its_tests_and_targets_need(sdist):
     at_the_top = {"README.md", "SPEC.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE"}
+    assert {f"docs/spec/{document}.md" for document in ("common", "pairwise", "homomorphic")} <= sdist
     assert at_the_top | {"Makefile", "MANIFEST.in", "pyproject.toml", "setup.py", ".ci/run"} <= sdist
     assert not [name for name in sdist if re.search(r"__pycache__|\.pyc$|\.venv|^build/|^dist/|\.hypothesis", name)]
 

@@ -1,4 +1,4 @@
-"""The tables and the hexdump of SPEC.md as Markdown, from the code. With ``--write``, SPEC.md is updated in place."""
+"""The tables and the hexdump of docs/spec as Markdown, from the code. With ``--write``, they are updated in place."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 ROOT = Path(__file__).resolve().parents[2]
-SPEC = ROOT / "SPEC.md"
+DOCUMENTS = sorted((ROOT / "docs" / "spec").glob("*.md"))
 sys.path.insert(0, str(ROOT / "tests"))
 
 import numpy as np  # noqa: E402
@@ -50,6 +50,7 @@ PURPOSES = {
     "HE_FLOODING": "key of the noise that hides a CKKS decryption",
     "LAYOUT": "digest of a layout of named arrays, for callers to put into the context",
 }
+SHARED = {"CONTEXT", "REQUEST", "SEALED_STATE", "STATE_CHECKSUM", "LAYOUT", "DIRECTORY", "SIGNED_BODY"}
 SENDERS = {
     Kind.INVITATION: ("server, to each client", "32"),
     Kind.KEY_ADVERTISEMENT: ("client", "96"),
@@ -72,10 +73,18 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def labels() -> str:
+def used_by(label: Label) -> str:
+    if label.name in SHARED:
+        return "all"
+    return "homomorphic" if label.name.startswith("HE_") else "pairwise"
+
+
+def labels(user: str) -> str:
     source = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "secagg").rglob("*.py")))
     rows = []
     for label in Label:
+        if used_by(label) != user:
+            continue
         used = re.search(rf"\bLabel\.{label.name}\b", source)
         purpose = PURPOSES[label.name] if used else "kept; no input of this version uses it"
         rows.append([f"`{label.value.decode()}`", f"`{len(label.value):02x}`", purpose])
@@ -203,7 +212,9 @@ def he_kinds() -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
-    "labels": labels,
+    "labels": lambda: labels("all"),
+    "labels-pairwise": lambda: labels("pairwise"),
+    "labels-he": lambda: labels("homomorphic"),
     "kinds": kinds,
     "hexdump": hexdump,
     "lengths": lengths,
@@ -221,26 +232,31 @@ def pattern(name: str) -> re.Pattern[str]:
 
 
 def shown(text: str, name: str) -> str:
-    """Return what SPEC's text holds between the marks of ``name``, which must stand there once."""
+    """Return what ``text`` holds between the marks of ``name``, which must stand there once."""
     found = pattern(name).findall(text)
     if len(found) != 1:
-        raise ValueError(f"SPEC.md holds the marks of {name!r} {len(found)} times")
+        raise ValueError(f"the text holds the marks of {name!r} {len(found)} times")
     return found[0][1].strip()
 
 
+def marked(text: str) -> list[str]:
+    return re.findall(r"<!-- generated: (\S+) -->", text)
+
+
 def updated(text: str) -> str:
-    for name, generate in BLOCKS.items():
+    for name in marked(text):
         shown(text, name)
-        block = generate()
+        block = BLOCKS[name]()
         text = pattern(name).sub(lambda marks, block=block: f"{marks[1]}\n{block}\n\n{marks[3]}", text)
     return text
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="update SPEC.md in place")
+    parser.add_argument("--write", action="store_true", help="update docs/spec in place")
     if parser.parse_args().write:
-        SPEC.write_text(updated(SPEC.read_text(encoding="utf-8")), encoding="utf-8")
+        for document in DOCUMENTS:
+            document.write_text(updated(document.read_text(encoding="utf-8")), encoding="utf-8")
         return
     for name, generate in BLOCKS.items():
         print(f"## {name}\n\n{generate()}\n")

@@ -1,4 +1,4 @@
-"""A slow, plain reference of both models' rounds, written from SPEC.md: Python integers, hashlib, hmac, pycryptodome.
+"""A slow, plain reference of both models' rounds, written from docs/spec: Python integers, hashlib, hmac, pycryptodome.
 
 It uses nothing of the library. ``Client`` answers the server's messages; ``sum_of_round`` unmasks what the clients
 sent. Checks are those that decoding needs, and every signature and commitment: SPEC's other refusals are tested on the
@@ -57,7 +57,7 @@ def u64(value: int) -> bytes:
     return value.to_bytes(8, "little")
 
 
-# ---------------------------------------------------------------------------------------------------- SPEC "Parameters"
+# ---------------------------------------------------------------------------- SPEC "Shared parameters" and "Parameters"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +233,7 @@ def own_mask_key(params: Parameters, seed: bytes, session: bytes, i: int) -> byt
     return kdf(seed, session, "self-mask", u32(i) + u64(params.d) + bytes([params.b]), 24)
 
 
-# ---------------------------------------------------------------------------- SPEC "Signatures" and "Share commitments"
+# ---------------------------------------------------------- SPEC "Signatures", "Signed statements", "Share commitments"
 
 ROW_CONTEXT = b"secagg/v1/share-commitments"
 
@@ -293,7 +293,7 @@ def row_statement(session: bytes, dealer: int, recipient: int, commitments: byte
     return session + u32(dealer) + u32(recipient) + commitments
 
 
-# ------------------------------------------------------------------------------- SPEC "Encryption", "Masks", "Encoding"
+# -------------------------------------------------------------------- SPEC "Encryption", "Streams", "Masks", "Encoding"
 
 
 def aes_gcm(key: bytes, session: bytes, sender: int, recipient: int) -> object:
@@ -398,7 +398,7 @@ def beacon_graph(params: Parameters, session: bytes, beacon: bytes) -> list[list
     return graph
 
 
-# --------------------------------------------------------------------------------------- SPEC "Messages", "Identifiers"
+# --------------------------------------------------------------------- SPEC "Message header", "Messages", "Identifiers"
 
 
 def header(kind: int, sender: int, session: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""The reference, written from SPEC.md alone, and the library agree on every byte that clients send and on the sum."""
+"""The reference, written from docs/spec alone, and the library agree on every byte that clients send and on the sum."""
 
 from __future__ import annotations
 
