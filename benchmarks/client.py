@@ -19,16 +19,17 @@ from rich.table import Table
 
 import secagg
 from hardware import machine_information
-from secagg import ClientSession, FixedPoint, InputNeeded, RoundParams, ServerSession
+from secagg import IN_MEMORY, ClientSession, FixedPoint, InputNeeded, RoundParams, ServerSession
 from secagg.encoding.ring import lane_dtype
+from secagg.pairwise.stages import SEMI_HONEST_STAGES
 from secagg.primitives.prg import MASK_KEY_BYTES, MaskKeys, accumulate_blocks
 
 
 def requests_of_a_round(params: RoundParams) -> tuple[ClientSession, list[bytes]]:
     """Play a cohort up to the upload; return client 0 before any message, and what the server sends it."""
-    server = ServerSession(params, range(params.clients))
-    clients = {one: ClientSession(params, one) for one in range(params.clients)}
-    first = clients[0].save()
+    server = ServerSession(params, range(params.clients), keep=IN_MEMORY)
+    clients = {one: ClientSession(params, one, keep=IN_MEMORY) for one in range(params.clients)}
+    first = clients[0].save(seal_key=None)
     # The recording's client draws the same keys again: its randomness is replayed
     drawn: list[bytes] = []
 
@@ -36,7 +37,7 @@ def requests_of_a_round(params: RoundParams) -> tuple[ClientSession, list[bytes]
         drawn.append(np.random.default_rng(len(drawn)).bytes(length))
         return drawn[-1]
 
-    clients[0] = ClientSession.restore(first, 0, randomness=record)
+    clients[0] = ClientSession.restore(first, 0, randomness=record, keep=IN_MEMORY)
     requests = []
     for _ in range(2):
         pending = server.requests()
@@ -50,7 +51,7 @@ def requests_of_a_round(params: RoundParams) -> tuple[ClientSession, list[bytes]
 
     head = Header(kind=6, sender=SERVER, session=server._state.session_id).encode()
     requests.append(head + encode_bitmap(everybody))
-    return ClientSession.restore(first, 0), requests
+    return ClientSession.restore(first, 0, keep=IN_MEMORY), requests
 
 
 def one_client(params: RoundParams, requests: list[bytes], vector: np.ndarray) -> dict[str, float]:
@@ -62,9 +63,9 @@ def one_client(params: RoundParams, requests: list[bytes], vector: np.ndarray) -
         calls += 1
         return np.random.default_rng(calls - 1).bytes(length)
 
-    client = ClientSession(params, 0, randomness=replay)
+    client = ClientSession(params, 0, randomness=replay, keep=IN_MEMORY)
     seconds = {}
-    for stage, request in zip(secagg.STAGES, requests, strict=True):
+    for stage, request in zip(SEMI_HONEST_STAGES, requests, strict=True):
         start = time.process_time()
         answer = client.receive(request)
         if isinstance(answer, InputNeeded):
@@ -92,7 +93,7 @@ def measure(params: RoundParams, repeats: int) -> dict[str, float]:
     for _ in range(repeats):
         clients.append(one_client(params, requests, vector))
         masks.append(masks_alone(params))
-    stages = {stage: statistics.median(run[stage] for run in clients) for stage in secagg.STAGES}
+    stages = {stage: statistics.median(run[stage] for run in clients) for stage in SEMI_HONEST_STAGES}
     total = statistics.median(sum(run.values()) for run in clients)
     alone = statistics.median(masks)
     return {**stages, "total": total, "masks_alone": alone, "ratio": total / alone}

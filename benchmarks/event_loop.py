@@ -21,7 +21,7 @@ from rich.table import Table
 
 import secagg
 from hardware import machine_information
-from secagg import ClientSession, FixedPoint, InputNeeded, RoundParams, ServerSession
+from secagg import IN_MEMORY, ClientSession, FixedPoint, InputNeeded, RoundParams, ServerSession
 
 TICK = 0.001
 
@@ -52,8 +52,8 @@ async def longest_pause(call: Callable[[], Any], *, in_thread: bool) -> tuple[An
 
 async def one_round(params: RoundParams, *, in_thread: bool) -> dict[str, dict[str, float]]:
     """Run a round; return the seconds and the longest pause of each call that is watched."""
-    server = ServerSession(params, range(params.clients), context=b"round 1")
-    clients = [ClientSession(params, one, context=b"round 1") for one in range(params.clients)]
+    server = ServerSession(params, range(params.clients), context=b"round 1", keep=IN_MEMORY)
+    clients = [ClientSession(params, one, context=b"round 1", keep=IN_MEMORY) for one in range(params.clients)]
     vector = np.random.default_rng(0).uniform(-1, 1, params.dimension).astype(np.float32)
     found: dict[str, dict[str, float]] = {}
 

@@ -26,8 +26,19 @@ from rich.table import Table
 
 import secagg
 from hardware import machine_information
-from secagg import DecryptionKey, DecryptorSession, Directory, HEClientSession, HEParams, HEServerSession, Identity
-from secagg.he.messages import Kind
+from secagg import (
+    IN_MEMORY,
+    ClientSession,
+    DecryptionKey,
+    DecryptorSession,
+    Directory,
+    HECredentials,
+    HEParams,
+    HEServerCredentials,
+    Identity,
+    ServerSession,
+)
+from secagg.he.messages import HEKind
 from secagg.wire import HEADER_BYTES, Header
 
 CONTEXT = b"secagg benchmark"
@@ -50,33 +61,27 @@ class Ours:
         self.signing = {one: secagg.SigningKey.generate() for one in range(clients)}
         self.directory = Directory({one: key.public for one, key in self.signing.items()})
         self.own = secagg.SigningKey.generate()
-        self.key = DecryptionKey.generate(self.params)
-        self.decryptor = DecryptorSession(self.params, self.key, self.directory, signing_key=self.own, context=CONTEXT)
-        self.server = HEServerSession(
-            self.params,
-            self.directory,
-            context=CONTEXT,
-            opening=self.decryptor.opening,
-            decryptor=self.own.public,
+        self.key = DecryptionKey.generate(self.params, keep=IN_MEMORY)
+        self.decryptor = DecryptorSession(
+            self.params, self.key, self.directory, signing_key=self.own, context=CONTEXT, keep=IN_MEMORY
         )
+        brought = HEServerCredentials(
+            directory=self.directory, opening=self.decryptor.opening(), decryptor=self.own.public
+        )
+        self.server = ServerSession(self.params, self.directory, context=CONTEXT, keep=IN_MEMORY, credentials=brought)
         self.opening = self.server.requests()[0]
 
-    def client(self, one: int) -> HEClientSession:
+    def client(self, one: int) -> ClientSession:
         """Return a client that has taken the opening in."""
-        client = HEClientSession(
-            self.params,
-            one,
-            context=CONTEXT,
-            identity=Identity(key=self.signing[one], directory=self.directory),
-            public_key=self.key.public,
-            decryptor=self.own.public,
-        )
+        identity = Identity(key=self.signing[one], directory=self.directory)
+        brought = HECredentials(identity=identity, public_key=self.key.public, decryptor=self.own.public)
+        client = ClientSession(self.params, one, context=CONTEXT, keep=IN_MEMORY, credentials=brought)
         client.receive(self.opening)
         return client
 
     def resigned(self, upload: bytes, one: int) -> bytes:
         """Return the same ciphertexts as another client's upload: what they hold costs the aggregator nothing."""
-        header = Header(kind=Kind.UPLOAD, sender=one, session=self.server.session_id)
+        header = Header(kind=HEKind.UPLOAD, sender=one, session=self.server.session_id)
         body = upload[HEADER_BYTES:-64]
         return header.encode() + body + Identity(key=self.signing[one], directory=self.directory).sign(header, body)
 
@@ -163,9 +168,9 @@ def release(protocol: str, clients: int, vector: np.ndarray) -> float:
         system.server.receive(one, upload)
         system.decryptor.receive(one, upload)
     system.server.advance()
-    request = system.server.release_request
+    request = system.server.party_requests()["decryptor"]
     seconds = timed(lambda: answers.append(system.decryptor.release(request)))
-    system.server.accept_release(answers[0])
+    system.server.receive_from("decryptor", answers[0])
     found = system.server.result
     assert round(found.weight) == clients
     assert np.abs(found.mean - vector).max() < system.params.encoding.step

@@ -25,9 +25,10 @@ from rich.table import Table
 
 import secagg
 from hardware import machine_information
-from secagg import ClientSession, FixedPoint, InputNeeded, RoundParams, ServerSession
+from secagg import IN_MEMORY, ClientSession, FixedPoint, InputNeeded, RoundParams, ServerSession
 from secagg.encoding.ring import lane_dtype, unpack_add
-from secagg.planning.traffic import pairwise_traffic
+from secagg.pairwise.costs import pairwise_traffic
+from secagg.pairwise.stages import SEMI_HONEST_STAGES
 from secagg.primitives.prg import MASK_KEY_BYTES, MaskKeys, accumulate_blocks
 from secagg.wire import HEADER_BYTES
 from server_sum import Round
@@ -54,7 +55,7 @@ def ccs17(console: Console, *, quick: bool, threads: int) -> list[dict[str, Any]
     """Measure the server of CCS'17's table."""
     clients, dimension = (100, 10_000) if quick else (1000, 100_000)
     table = Table(title=f"server, n={clients}, d={dimension}, {threads} threads; the paper's at n=1000, d=100,000")
-    for column in ("protocol", "dropped", "k", "t", *secagg.STAGES, "server s", "CCS'17 s"):
+    for column in ("protocol", "dropped", "k", "t", *SEMI_HONEST_STAGES, "server s", "CCS'17 s"):
         table.add_column(column, justify="right")
     rows = []
     for protocol in ("secagg", "secagg+"):
@@ -148,8 +149,8 @@ def large(console: Console, *, quick: bool, threads: int) -> dict[str, Any]:
 
 def one_client(params: RoundParams) -> tuple[dict[str, float], bytes]:
     """Play both key stages with everybody, the rest with client 0 alone; return its CPU seconds and its upload."""
-    server = ServerSession(params, range(params.clients))
-    cohort = [ClientSession(params, one) for one in range(params.clients)]
+    server = ServerSession(params, range(params.clients), keep=IN_MEMORY)
+    cohort = [ClientSession(params, one, keep=IN_MEMORY) for one in range(params.clients)]
     seconds: dict[str, float] = {}
     for stage in ("advertise_keys", "share_keys"):
         for one, request in server.requests().items():

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from secagg import picture
+from secagg.pairwise.stages import MALICIOUS_STAGES
 
 Bar = tuple[str, Sequence[tuple[float, Patch]], str]
 """A name, its parts with how each is drawn, and what is written behind it."""
@@ -88,7 +89,7 @@ def papers(written: dict[str, Any]) -> Figure:
 
 def stage_patch(stage: str) -> Patch:
     """Return how a stage is drawn."""
-    colour, hatch, _ = picture.STAGES[stage]
+    colour, hatch, _ = picture.stage_looks(MALICIOUS_STAGES, "masked_input")[stage]
     return Patch(facecolor=colour, hatch=hatch, label=stage)
 
 

@@ -18,11 +18,11 @@ from rich.table import Table
 
 import secagg
 from hardware import machine_information
-from secagg import BeaconNeeded, ClientSession, FixedPoint, Identity, InputNeeded, RoundParams, ServerSession
-from secagg.pairwise.transitions import stages_of
+from secagg import IN_MEMORY, BeaconNeeded, ClientSession, FixedPoint, Identity, InputNeeded, RoundParams, ServerSession
+from secagg.pairwise.costs import pairwise_traffic
+from secagg.pairwise.stages import stages_of
+from secagg.pairwise.work import client_work, server_work
 from secagg.planning.calibration import calibrate
-from secagg.planning.operations import client_work, server_work
-from secagg.planning.traffic import pairwise_traffic
 
 CASES = (
     ("secagg", "semi-honest", 10, 1_000),
@@ -44,13 +44,16 @@ def measure(params: RoundParams) -> tuple[dict[str, float], dict[str, float]]:
     keys = {one: secagg.SigningKey.generate() for one in range(params.clients)}
     directory = secagg.Directory({one: key.public for one, key in keys.items()})
     signed = params.threat == "malicious-server"
-    server = ServerSession(params, range(params.clients), context=CONTEXT, directory=directory if signed else None)
+    server = ServerSession(
+        params, range(params.clients), context=CONTEXT, credentials=directory if signed else None, keep=IN_MEMORY
+    )
     cohort = {
         one: ClientSession(
             params,
             one,
             context=CONTEXT,
-            identity=Identity(key=keys[one], directory=directory) if signed else None,
+            credentials=Identity(key=keys[one], directory=directory) if signed else None,
+            keep=IN_MEMORY,
         )
         for one in keys
     }

@@ -19,7 +19,8 @@ from rich.table import Table
 
 import secagg
 from hardware import machine_information
-from secagg import ClientSession, FixedPoint, InputNeeded, RoundParams, ServerSession
+from secagg import IN_MEMORY, ClientSession, FixedPoint, InputNeeded, RoundParams, ServerSession
+from secagg.pairwise.stages import SEMI_HONEST_STAGES
 
 
 def run_cohort(clients: int, dimension: int, dropout: float, protocol: str, threads: int) -> dict[str, object]:
@@ -35,10 +36,10 @@ def run_cohort(clients: int, dimension: int, dropout: float, protocol: str, thre
     secagg.warmup(params)
     gone = set(range(int(dropout * clients)))
     vector = np.random.default_rng(0).uniform(-1, 1, dimension).astype(np.float32)
-    cohort = {one: ClientSession(params, one) for one in range(clients)}
-    server = ServerSession(params, range(clients))
-    seconds = dict.fromkeys(secagg.STAGES, 0.0)
-    for stage in secagg.STAGES:
+    cohort = {one: ClientSession(params, one, keep=IN_MEMORY) for one in range(clients)}
+    server = ServerSession(params, range(clients), keep=IN_MEMORY)
+    seconds = dict.fromkeys(SEMI_HONEST_STAGES, 0.0)
+    for stage in SEMI_HONEST_STAGES:
         requests = server.requests()
         for one in list(requests):
             start = time.perf_counter()
@@ -57,7 +58,7 @@ def run_cohort(clients: int, dimension: int, dropout: float, protocol: str, thre
         start = time.perf_counter()
         server.advance(threads=threads)
         seconds[stage] += time.perf_counter() - start
-    saved = len(server.save())
+    saved = len(server.save(seal_key=None))
     return {
         "clients": clients,
         "neighbours": params.neighbours,
@@ -87,10 +88,10 @@ def main() -> None:
     shared = (arguments.dimension, arguments.dropout, arguments.protocol, arguments.threads)
     runs = [in_a_process(clients, *shared) for clients in arguments.clients]
     table = Table(title=f"server, d={arguments.dimension}, {arguments.dropout:.0%} dropped before their upload")
-    for column in ("clients", "k", *secagg.STAGES, "total s", "state MB"):
+    for column in ("clients", "k", *SEMI_HONEST_STAGES, "total s", "state MB"):
         table.add_column(column, justify="right")
     for run in runs:
-        stages = [f"{run['seconds'][stage]:.3f}" for stage in secagg.STAGES]
+        stages = [f"{run['seconds'][stage]:.3f}" for stage in SEMI_HONEST_STAGES]
         total = sum(run["seconds"].values())
         table.add_row(
             str(run["clients"]),

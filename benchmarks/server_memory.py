@@ -29,7 +29,8 @@ from rich.table import Table
 
 import secagg
 from hardware import machine_information
-from secagg import ClientSession, FixedPoint, InputNeeded, RoundParams, ServerSession
+from secagg import IN_MEMORY, ClientSession, FixedPoint, InputNeeded, RoundParams, ServerSession
+from secagg.pairwise.stages import SEMI_HONEST_STAGES
 
 T = TypeVar("T")
 FIXED, PER_COORDINATE = 64 << 20, 12
@@ -72,13 +73,13 @@ def run_cohort(clients: int, dimension: int, dropout: float, protocol: str, thre
     secagg.warmup(params)
     gone = frozenset(range(int(dropout * clients)))
     vector = np.random.default_rng(0).uniform(-1, 1, dimension).astype(np.float32)
-    cohort = [ClientSession(params, one) for one in range(clients)]
+    cohort = [ClientSession(params, one, keep=IN_MEMORY) for one in range(clients)]
     stages, copied = {}, 0
     tracemalloc.start()
     meter = Meter()
-    server = meter.count(lambda: ServerSession(params, range(clients)))
+    server = meter.count(lambda: ServerSession(params, range(clients), keep=IN_MEMORY))
     with tempfile.TemporaryFile() as file:
-        for stage in secagg.STAGES:
+        for stage in SEMI_HONEST_STAGES:
             meter.peak = 0
             requests = [meter.count(server.requests)]
             for one in list(requests[0]):
@@ -142,7 +143,7 @@ def main() -> None:
     shared = (arguments.dimension, arguments.dropout, arguments.protocol, arguments.threads)
     runs = [in_a_process(clients, *shared) for clients in arguments.clients]
     table = Table(title=f"server's peak MiB by stage, d={arguments.dimension}, {arguments.dropout:.0%} dropped")
-    for column in ("clients", "k", *secagg.STAGES, "bound", "copied"):
+    for column in ("clients", "k", *SEMI_HONEST_STAGES, "bound", "copied"):
         table.add_column(column, justify="right")
     for run in runs:
         sizes = [*run["peak_bytes"].values(), run["bound_bytes"], run["receive_bytes"]]

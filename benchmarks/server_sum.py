@@ -25,7 +25,8 @@ from rich.table import Table
 
 import secagg
 from hardware import machine_information
-from secagg import ClientSession, FixedPoint, InputNeeded, RoundParams, ServerSession
+from secagg import IN_MEMORY, ClientSession, FixedPoint, InputNeeded, RoundParams, ServerSession
+from secagg.pairwise.stages import SEMI_HONEST_STAGES
 
 GROUP = 32
 
@@ -60,8 +61,8 @@ class Round:
     def __init__(self, params: RoundParams, gone: int, threads: int) -> None:
         self.params, self.threads = params, threads
         self.gone = frozenset(range(gone))
-        self.server = ServerSession(params, range(params.clients))
-        self.clients = [ClientSession(params, one) for one in range(params.clients)]
+        self.server = ServerSession(params, range(params.clients), keep=IN_MEMORY)
+        self.clients = [ClientSession(params, one, keep=IN_MEMORY) for one in range(params.clients)]
         self.plain = PlainSum(params.dimension)
         self.seconds: dict[str, dict[str, float]] = {}
         values = np.random.default_rng(1).integers(0, params.encoding.largest_code + 1, params.dimension)
@@ -70,7 +71,7 @@ class Round:
 
     def run(self) -> None:
         """Play every stage, then check the sum."""
-        for stage in secagg.STAGES:
+        for stage in SEMI_HONEST_STAGES:
             spent = self.seconds[stage] = {"requests": 0.0, "receive": 0.0, "advance": 0.0}
             requests = timed(spent, "requests", self.server.requests)
             for group in groups(list(requests)):

@@ -25,19 +25,22 @@ from rich.progress import track
 
 import secagg
 from secagg import (
+    IN_MEMORY,
+    ClientSession,
     DecryptionKey,
     DecryptorSession,
     Directory,
     FixedPoint,
-    HEClientSession,
+    HECredentials,
     HEParams,
-    HEServerSession,
+    HEServerCredentials,
     Identity,
     PublicKey,
+    ServerSession,
     SigningKey,
 )
 from secagg.he.ciphertexts import pack_residues, unpack_residues
-from secagg.he.messages import Kind
+from secagg.he.messages import HEKind
 from secagg.wire import HEADER_BYTES, Header
 
 CLIENTS, DIMENSION = 3, 40
@@ -71,9 +74,9 @@ class Stand:
         self.directory = Directory({one: key.public for one, key in self.signing.items()})
         self.identity = {one: Identity(key=key, directory=self.directory) for one, key in self.signing.items()}
         self.own = SigningKey.generate()
-        self.saved_key = DecryptionKey.generate(self.params).save()
-        self.key = DecryptionKey.restore(self.saved_key)
-        self.stranger = DecryptionKey.generate(self.params)
+        self.saved_key = DecryptionKey.generate(self.params, keep=IN_MEMORY).save(seal_key=None)
+        self.key = DecryptionKey.restore(self.saved_key, keep=IN_MEMORY)
+        self.stranger = DecryptionKey.generate(self.params, keep=IN_MEMORY)
         self.codes = np.random.default_rng(seed).integers(0, 256, (CLIENTS, DIMENSION))
         self._open()
         self.foreign = self._foreign_blobs()
@@ -82,17 +85,11 @@ class Stand:
         self.decryptor = None
         if self.params.key_holder == "decryptor":
             self.decryptor = DecryptorSession(
-                self.params, self.key, self.directory, signing_key=self.own, context=CONTEXT
+                self.params, self.key, self.directory, signing_key=self.own, context=CONTEXT, keep=IN_MEMORY
             )
-            self.server = HEServerSession(
-                self.params,
-                self.directory,
-                context=CONTEXT,
-                opening=self.decryptor.opening,
-                decryptor=self.own.public,
-            )
-        else:
-            self.server = HEServerSession(self.params, self.directory, context=CONTEXT, key_id=self.key.public.key_id)
+        self.server = ServerSession(
+            self.params, self.directory, context=CONTEXT, keep=IN_MEMORY, credentials=self.server_credentials()
+        )
         self.opening = self.server.requests()[0]
         self.clients = {one: self.client(one) for one in range(CLIENTS)}
         uploads = {}
@@ -104,30 +101,52 @@ class Stand:
             self.server.receive(one, uploads[one])
             if self.decryptor is not None:
                 self.decryptor.receive(one, uploads[one])
-        self.saved_server = self.server.save()
-        self.saved_decryptor = None if self.decryptor is None else self.decryptor.save()
-        self.before = self.server._collection.running.residues.copy()
+        self.saved_server = self.server.save(seal_key=None)
+        self.saved_decryptor = None if self.decryptor is None else self.decryptor.save(seal_key=None)
+        self.before = self.server._state.collection.running.residues.copy()
 
-    def client(self, one: int) -> HEClientSession:
+    def server_credentials(self) -> HEServerCredentials:
+        """Return what the aggregator brings."""
+        if self.decryptor is None:
+            return HEServerCredentials(directory=self.directory, key_id=self.key.public.key_id)
+        return HEServerCredentials(
+            directory=self.directory, opening=self.decryptor.opening(), decryptor=self.own.public
+        )
+
+    def client_credentials(self, one: int, key: DecryptionKey | None = None) -> HECredentials:
+        """Return what client ``one`` brings; where the clients hold the key, this one or the stand's."""
+        if self.decryptor is None:
+            return HECredentials(identity=self.identity[one], key=key or self.key)
+        opened = PublicKey.open(self.key.public.message(self.own), self.params, self.own.public)
+        return HECredentials(identity=self.identity[one], public_key=opened, decryptor=self.own.public)
+
+    def client(self, one: int) -> ClientSession:
         """Return a new session of client ``one``."""
-        keys: dict[str, object] = {"key": self.key}
-        if self.params.key_holder == "decryptor":
-            opened = PublicKey.open(self.key.public.message(self.own), self.params, self.own.public)
-            keys = {"public_key": opened, "decryptor": self.own.public}
-        return HEClientSession(self.params, one, context=CONTEXT, identity=self.identity[one], **keys)  # type: ignore[arg-type]
+        return ClientSession(
+            self.params, one, context=CONTEXT, keep=IN_MEMORY, credentials=self.client_credentials(one)
+        )
+
+    def client_again(self, one: int, key: DecryptionKey) -> ClientSession:
+        """Return the session of a client that has sent and holds this key."""
+        saved = self.clients[one].save(seal_key=None)
+        return ClientSession.restore(saved, one, keep=IN_MEMORY, credentials=self.client_credentials(one, key))
+
+    def server_again(self) -> ServerSession:
+        """Return the aggregator as it waits for client 0's upload."""
+        return ServerSession.restore(self.saved_server, keep=IN_MEMORY, credentials=self.server_credentials())
 
     def reset(self) -> None:
         """Take back what an accepted blob did."""
-        self.server = HEServerSession.restore(self.saved_server, self.directory)
-        self.key = DecryptionKey.restore(self.saved_key)
+        self.server = self.server_again()
+        self.key = DecryptionKey.restore(self.saved_key, keep=IN_MEMORY)
         if self.saved_decryptor is not None:
             self.decryptor = DecryptorSession.restore(
-                self.saved_decryptor, self.key, self.directory, signing_key=self.own
+                self.saved_decryptor, self.key, self.directory, signing_key=self.own, keep=IN_MEMORY
             )
 
     def upload(self, body: bytes, **header: object) -> bytes:
         """Another body, signed by client 0."""
-        fields: dict[str, object] = {"kind": Kind.UPLOAD, "sender": 0, "session": self.server.session_id}
+        fields: dict[str, object] = {"kind": HEKind.UPLOAD, "sender": 0, "session": self.server.session_id}
         head = Header(**(fields | header))  # type: ignore[arg-type]
         return head.encode() + body + self.identity[0].sign(head, body)
 
@@ -254,7 +273,10 @@ def check_upload(stand: Stand, blob: bytes) -> str:
     except secagg.SecAggError as problem:
         if not isinstance(problem, secagg.PeerFault) or problem.client_id != 0:
             raise Failed(f"{problem!r} is not the sender's fault") from None
-        if stand.server.survivors != (1, 2) or not (stand.server._collection.running.residues == stand.before).all():
+        if (
+            stand.server.survivors != (1, 2)
+            or not (stand.server._state.collection.running.residues == stand.before).all()
+        ):
             raise Failed("a refused blob changed the sum") from None
         return "refused"
     try:
@@ -269,11 +291,11 @@ def _finish(stand: Stand, blob: bytes) -> str:
         if stand.decryptor is not None:
             stand.decryptor.receive(0, blob)
             stand.server.advance()
-            stand.server.accept_release(stand.decryptor.release(stand.server.release_request))
+            stand.server.receive_from("decryptor", stand.decryptor.release(stand.server.party_requests()["decryptor"]))
             found = stand.server.result
         else:
             sums = stand.server.advance()
-            client = HEClientSession.restore(stand.clients[1].save(), 1, identity=stand.identity[1], key=stand.key)
+            client = stand.client_again(1, stand.key)
             client.receive(sums[1])
             found = client.result
     except secagg.InconsistentSum:
@@ -292,21 +314,23 @@ def _finish(stand: Stand, blob: bytes) -> str:
 def check_down(stand: Stand) -> str:
     """Send a mutated opening, public key, request, release or encrypted sum to whoever awaits it."""
     random_ = stand.random
-    whole = HEServerSession.restore(stand.saved_server, stand.directory)
+    whole = stand.server_again()
     targets: list[tuple[Callable[[bytes], object], bytes]] = [(stand.client(1).receive, stand.opening)]
     if stand.decryptor is not None:
         message = stand.key.public.message(stand.own)
         targets.append((lambda blob: PublicKey.open(blob, stand.params, stand.own.public), message))
         whole.advance()
         fresh = DecryptorSession.restore(
-            stand.saved_decryptor or b"", DecryptionKey.restore(stand.saved_key), stand.directory, signing_key=stand.own
+            stand.saved_decryptor or b"",
+            DecryptionKey.restore(stand.saved_key, keep=IN_MEMORY),
+            stand.directory,
+            signing_key=stand.own,
+            keep=IN_MEMORY,
         )
-        targets.append((fresh.release, whole.release_request))
+        targets.append((fresh.release, whole.party_requests()["decryptor"]))
     else:
         sums = whole.advance()
-        client = HEClientSession.restore(
-            stand.clients[1].save(), 1, identity=stand.identity[1], key=DecryptionKey.restore(stand.saved_key)
-        )
+        client = stand.client_again(1, DecryptionKey.restore(stand.saved_key, keep=IN_MEMORY))
         targets.append((client.receive, sums[1]))
     receive, honest = random_.choice(targets)
     blob = random_.choice((flip(stand, honest), honest[: random_.randrange(len(honest))], honest + b"\0", bare(stand)))

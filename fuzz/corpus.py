@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import secagg
-from secagg import BeaconNeeded, ClientSession, InputNeeded, Reply, ServerSession
+from secagg import IN_MEMORY, BeaconNeeded, ClientSession, InputNeeded, Reply, ServerSession
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from cohort import Cohort, deterministic, plan
@@ -65,11 +65,15 @@ class Recording:
     def client(self, saved: bytes, one: int = ME) -> ClientSession:
         """Restore a client."""
         identity = self.cohort.identities.get(one)
-        return ClientSession.restore(saved, one, identity=identity, randomness=deterministic(f"client {one}"))
+        return ClientSession.restore(
+            saved, one, credentials=identity, randomness=deterministic(f"client {one}"), keep=IN_MEMORY
+        )
 
     def server(self, saved: bytes) -> ServerSession:
         """Restore the server."""
-        return ServerSession.restore(saved, directory=self.cohort.directory, randomness=deterministic("server"))
+        return ServerSession.restore(
+            saved, credentials=self.cohort.directory, randomness=deterministic("server"), keep=IN_MEMORY
+        )
 
     def answer(self, one: int, client: ClientSession, request: bytes) -> bytes:
         """Answer a request as an honest client does."""
@@ -104,39 +108,39 @@ def _cohort(threat: str, variant: dict[str, object], seed: str) -> Cohort:
 def _record(made: Recording) -> None:
     cohort = made.cohort
     while (stage := cohort.server.stage) is not None:
-        saved = {one: client.save() for one, client in cohort.clients.items()}
+        saved = {one: client.save(seal_key=None) for one, client in cohort.clients.items()}
         if cohort.server.beacon_needed:
-            made.servers.append(Snapshot(f"{stage}, beacon awaited", cohort.server.save(), None))
+            made.servers.append(Snapshot(f"{stage}, beacon awaited", cohort.server.save(seal_key=None), None))
             cohort.server.use_beacon(cohort.beacon)
         requests = cohort.server.requests()
-        made.stages[stage] = (cohort.server.save(), saved)
+        made.stages[stage] = (cohort.server.save(seal_key=None), saved)
         reply = _step_through(made, requests[ME])
-        made.servers.append(Snapshot(stage, cohort.server.save(), reply))
+        made.servers.append(Snapshot(stage, cohort.server.save(seal_key=None), reply))
         for one, request in requests.items():
             answer = reply if one == ME else cohort.answer(one, request)
             cohort.server.receive(one, answer)
             if one < 6:
                 made.messages += [request, answer]
-        made.servers.append(Snapshot(f"{stage}, all in", cohort.server.save(), reply))
+        made.servers.append(Snapshot(f"{stage}, all in", cohort.server.save(seal_key=None), reply))
         if stage == "masked_input":
             made.upload = reply
         cohort.server.advance()
-    made.clients.append(Snapshot("Released", cohort.clients[ME].save(), None))
-    made.servers.append(Snapshot("finished", cohort.server.save(), None))
+    made.clients.append(Snapshot("Released", cohort.clients[ME].save(seal_key=None), None))
+    made.servers.append(Snapshot("finished", cohort.server.save(seal_key=None), None))
     cohort.server.abort()
-    made.servers.append(Snapshot("aborted", cohort.server.save(), None))
+    made.servers.append(Snapshot("aborted", cohort.server.save(seal_key=None), None))
 
 
 def _step_through(made: Recording, request: bytes) -> bytes:
     """Take ME through one stage, and note each state on the way."""
     cohort, client = made.cohort, made.cohort.clients[ME]
-    made.clients.append(Snapshot(type(client._state).__name__, client.save(), request))
+    made.clients.append(Snapshot(type(client._state).__name__, client.save(seal_key=None), request))
     reply = client.receive(request)
     if isinstance(reply, BeaconNeeded):
-        made.clients.append(Snapshot("Fixed", client.save(), request))
+        made.clients.append(Snapshot("Fixed", client.save(seal_key=None), request))
         reply = client.use_beacon(cohort.beacon)
     if isinstance(reply, InputNeeded):
-        made.clients.append(Snapshot("Ready", client.save(), request))
+        made.clients.append(Snapshot("Ready", client.save(seal_key=None), request))
         reply = client.submit(cohort.vectors[ME], cohort.weights[ME])
     assert isinstance(reply, Reply)
     return reply.payload

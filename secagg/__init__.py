@@ -27,26 +27,31 @@ if TYPE_CHECKING:
         StaleMessage,
         TooFewClients,
     )
-    from secagg.he.client_session import HEClientSession
+    from secagg.he.credentials import HECredentials, HEServerCredentials
+    from secagg.he.decryptor_link import DecryptorLink
     from secagg.he.decryptor_session import DecryptorSession
     from secagg.he.keys import DecryptionKey, PublicKey
     from secagg.he.params import HEParams
     from secagg.he.result import ApproximateSum, ExactSum
-    from secagg.he.server_session import HEServerSession
     from secagg.identity import Directory, Identity
     from secagg.identity_files import read_directory, read_seal_key, read_signing_key
-    from secagg.pairwise.client_session import ClientSession
     from secagg.pairwise.client_states import Release
+    from secagg.pairwise.credentials import PairwiseCredentials
     from secagg.pairwise.evidence import ContradictoryDealer, ForgedRelease, Transcript, decode_evidence
     from secagg.pairwise.params import RoundParams
     from secagg.pairwise.result import RoundResult
-    from secagg.pairwise.server_session import ServerSession
-    from secagg.pairwise.transitions import STAGES
     from secagg.primitives.signature import SigningKey
+    from secagg.protocol import Protocol, register_protocol
     from secagg.readiness import selftest, warmup
-    from secagg.session.answers import BeaconNeeded, InputNeeded, Reply
+    from secagg.session.answers import BeaconNeeded, InputNeeded, Reply, ResultReady
+    from secagg.session.client import ClientSession
     from secagg.session.file_store import FileStore
+    from secagg.session.keeping import DEFERRED, IN_MEMORY, Pending
+    from secagg.session.party import PartyLink, PartyRound
+    from secagg.session.server import ServerSession
     from secagg.simulation import SimulationResult, simulate
+    from secagg.snapshot import SavedState
+    from secagg.stages import STAGES
 
 _HOMES = {
     "secagg.encoding.fixed_point": ("FixedPoint",),
@@ -64,26 +69,31 @@ _HOMES = {
         "StaleMessage",
         "TooFewClients",
     ),
-    "secagg.he.client_session": ("HEClientSession",),
+    "secagg.he.credentials": ("HECredentials", "HEServerCredentials"),
+    "secagg.he.decryptor_link": ("DecryptorLink",),
     "secagg.he.decryptor_session": ("DecryptorSession",),
     "secagg.he.keys": ("DecryptionKey", "PublicKey"),
     "secagg.he.params": ("HEParams",),
     "secagg.he.result": ("ApproximateSum", "ExactSum"),
-    "secagg.he.server_session": ("HEServerSession",),
     "secagg.identity": ("Directory", "Identity"),
     "secagg.identity_files": ("read_directory", "read_seal_key", "read_signing_key"),
     "secagg.pairwise.client_states": ("Release",),
+    "secagg.pairwise.credentials": ("PairwiseCredentials",),
     "secagg.pairwise.evidence": ("ContradictoryDealer", "ForgedRelease", "Transcript", "decode_evidence"),
-    "secagg.pairwise.transitions": ("STAGES",),
     "secagg.primitives.signature": ("SigningKey",),
     "secagg.pairwise.params": ("RoundParams",),
     "secagg.readiness": ("selftest", "warmup"),
-    "secagg.pairwise.client_session": ("ClientSession",),
     "secagg.pairwise.result": ("RoundResult",),
-    "secagg.pairwise.server_session": ("ServerSession",),
-    "secagg.session.answers": ("BeaconNeeded", "InputNeeded", "Reply"),
+    "secagg.protocol": ("Protocol", "register_protocol"),
+    "secagg.session.answers": ("BeaconNeeded", "InputNeeded", "Reply", "ResultReady"),
+    "secagg.session.client": ("ClientSession",),
     "secagg.session.file_store": ("FileStore",),
+    "secagg.session.keeping": ("DEFERRED", "IN_MEMORY", "Pending"),
+    "secagg.session.party": ("PartyLink", "PartyRound"),
+    "secagg.session.server": ("ServerSession",),
     "secagg.simulation": ("SimulationResult", "simulate"),
+    "secagg.snapshot": ("SavedState",),
+    "secagg.stages": ("STAGES",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -97,14 +107,23 @@ __all__ = [  # noqa: RUF022 - grouped by what a reader looks for
     "Reply",
     "InputNeeded",
     "BeaconNeeded",
+    "ResultReady",
     "FileStore",
+    "IN_MEMORY",
+    "DEFERRED",
+    "Pending",
+    "SavedState",
+    "PairwiseCredentials",
     "RoundResult",
     "Release",
     "STAGES",
     "HEParams",
-    "HEClientSession",
-    "HEServerSession",
+    "HECredentials",
+    "HEServerCredentials",
     "DecryptorSession",
+    "DecryptorLink",
+    "PartyLink",
+    "PartyRound",
     "DecryptionKey",
     "PublicKey",
     "ExactSum",
@@ -122,6 +141,8 @@ __all__ = [  # noqa: RUF022 - grouped by what a reader looks for
     "flatten",
     "unflatten",
     "Layout",
+    "Protocol",
+    "register_protocol",
     "warmup",
     "selftest",
     "SecAggError",

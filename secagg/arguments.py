@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 
-from secagg.errors import ParameterError
+from secagg.errors import InputError, ParameterError
 
 
 def checked_integer(name: str, value: object, low: int, high: int) -> int:
@@ -43,3 +43,13 @@ def checked_rate(name: str, value: object) -> float:
     if not 0 <= rate < 1:
         raise ParameterError(f"{name} must lie in [0, 1), got {value!r}")
     return rate + 0.0  # minus zero is zero, so that equal parameters encode equally
+
+
+def check_threads(threads: int) -> None:
+    """Check a number of threads.
+
+    Raises:
+        InputError: it is not a positive integer.
+    """
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise InputError(f"threads must be a positive integer, got {threads!r}")

@@ -45,6 +45,36 @@ def cohort_of(clients: int, corrupt: float, dropout: float) -> Cohort:
     return Cohort(clients=clients, corrupt=corrupted, dropouts=gone, survivors=clients - gone)
 
 
+class CohortCounts:
+    """What all parameters have: counts behind their rates. They have ``clients``, ``corrupt`` and ``dropout``."""
+
+    __slots__ = ()
+
+    clients: int
+    corrupt: float
+    dropout: float
+
+    @property
+    def cohort(self) -> Cohort:
+        """The counts behind the rates, rounded up."""
+        return cohort_of(self.clients, self.corrupt, self.dropout)
+
+    @property
+    def corrupt_count(self) -> int:
+        """A, how many clients may collude with the server: the rate times n, rounded up."""
+        return self.cohort.corrupt
+
+    @property
+    def dropout_count(self) -> int:
+        """D, how many clients may vanish: the rate times n, rounded up."""
+        return self.cohort.dropouts
+
+    @property
+    def minimum_survivors(self) -> int:
+        """S = n - D, the fewest inputs that a sum may hold."""
+        return self.cohort.survivors
+
+
 def check_honest_survivors(cohort: Cohort) -> None:
     """Raise ParameterError where fewer than ``MIN_HONEST_SURVIVORS`` honest inputs are sure to be in the sum."""
     honest = cohort.survivors - cohort.corrupt

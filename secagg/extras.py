@@ -32,7 +32,10 @@ def load(module: str) -> ModuleType:
 
 
 def how_to_install(missing: Sequence[str]) -> str:
-    """Return a sentence about modules of ``EXTRAS`` that are not installed."""
+    """Return a sentence about modules that are not installed: those of ``EXTRAS``, or what another package needs."""
+    foreign = [module for module in missing if module not in EXTRAS]
+    if foreign:
+        return f"this needs {' and '.join(foreign)}, which its protocol's package should have installed"
     packages = " and ".join(EXTRAS[module][0] for module in missing)
     extras = ",".join(dict.fromkeys(EXTRAS[module][1] for module in missing))
     verb = "is" if len(missing) == 1 else "are"

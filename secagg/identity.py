@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 from secagg.errors import DecodeError, InputError
 from secagg.primitives.kdf import DIGEST_BYTES, Label, digest
+from secagg.primitives.signature import SIGNATURE_BYTES as SIGNATURE_BYTES
 from secagg.primitives.signature import SigningKey, check_public, verify
 from secagg.wire import SERVER, Header
-
-SIGNATURE_BYTES = 64
 
 
 class Directory(Mapping[int, bytes]):

@@ -6,6 +6,7 @@ high. Colours are Okabe and Ito's, which readers who do not see all colours tell
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -26,16 +27,17 @@ SMALLEST = 9.0
 INK, PALE = "#333333", "#E6E6E6"
 BLUE, SKY, ORANGE, VERMILLION, GREEN, PURPLE = "#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#009E73", "#CC79A7"
 
-STAGES: Mapping[str, tuple[str, str, str]] = {
-    "advertise_keys": (SKY, "", "o"),
-    "share_keys": (BLUE, "////", "s"),
-    "masked_input": (ORANGE, "", "D"),
-    "check_consistency": (GREEN, "....", "P"),
-    "unmask": (PURPLE, "\\\\\\\\", "^"),
-    "encrypted_input": (ORANGE, "", "D"),
-    "release": (PURPLE, "\\\\\\\\", "^"),
-}
+StageLook = tuple[str, str, str]
 """A stage's colour, hatch and marker: each tells it apart without the others."""
+
+_INPUT_LOOK: StageLook = (ORANGE, "", "D")
+_LAST_LOOK: StageLook = (PURPLE, "\\\\\\\\", "^")
+_OTHER_LOOKS: tuple[StageLook, ...] = (
+    (SKY, "", "o"),
+    (BLUE, "////", "s"),
+    (GREEN, "....", "P"),
+    (VERMILLION, "xxxx", "X"),
+)
 
 _DOTS_AN_INCH = 160  # 960 pixels: two for each of a phone's
 _MARGIN = 0.1  # inches around the picture and between its panels
@@ -68,6 +70,15 @@ _STYLE: dict[str, Any] = {
 _FEW_DECADES = 300
 _BYTES = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0))
 _SECONDS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
+
+
+def stage_looks(stages: Sequence[str], input_stage: str) -> Mapping[str, StageLook]:
+    """Return how each stage of a protocol is drawn: inputs and the last stage alike in all protocols."""
+    looks, others = {}, itertools.cycle(_OTHER_LOOKS)
+    for stage in stages:
+        last = stage == stages[-1]
+        looks[stage] = _INPUT_LOOK if stage == input_stage else _LAST_LOOK if last else next(others)
+    return looks
 
 
 def check_suffix(path: Path) -> None:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secagg import simulation
-from secagg.encoding.fixed_point import FixedPoint
 from secagg.encoding.ring import MAX_RING_BITS, compile_kernels, lane_dtype, pack, unpack_add
-from secagg.errors import InputError, SelfTestError
-from secagg.he.params import HEParams
+from secagg.errors import SelfTestError
 from secagg.kernels import aes_path, jit
-from secagg.kernels.residues import add_residues
-from secagg.pairwise.params import RoundParams
 from secagg.primitives import prg, shamir
+from secagg.protocol import protocol_of, protocols
 
 _WIDTHS = (1, 13, 16, 17, 26, 32, 33, 57, 63, 64)
 
@@ -59,7 +56,7 @@ class SelfTest(TypedDict):
         aes_path: the instructions that masks take here: vaes512, vaes256, aesni, arm or portable.
         paths_checked: every path that runs on this machine, each checked against NIST's and pycryptodome's answers.
         ring_widths_checked: ring widths whose packing was checked against Python integers.
-        rounds_checked: kinds of masking graph through which a whole round with drop-outs gave the exact sum.
+        rounds_checked: rounds with drop-outs that gave the exact sum, as their protocols call them: masks by graph.
         kernels_compiled: how many kernels this process had to compile.
         cache_path: the directory that they are kept in for the next process; None where none could be written.
         cache_writable: whether more would be kept.
@@ -74,29 +71,20 @@ class SelfTest(TypedDict):
     cache_writable: bool
 
 
-def warmup(params: RoundParams | HEParams) -> int:
+def warmup(params: Any) -> int:
     """Compile every kernel that a round with ``params`` runs, or load it from the disk, so that no stage waits for it.
+
+    Args:
+        params: of any protocol.
 
     Returns:
         How many kernels were compiled afresh, about half a second each; 0 once a machine has them.
 
     Raises:
-        InputError: ``params`` are neither RoundParams nor HEParams.
+        InputError: ``params`` are no protocol's.
         SelfTestError: a mask kernel gives a wrong answer on this machine.
     """
-    if not isinstance(params, RoundParams | HEParams):
-        raise InputError(f"params must be RoundParams or HEParams, got {type(params).__name__}")
-    before = jit.compiled_afresh()
-    if isinstance(params, HEParams):
-        compile_kernels(64, (np.float32, np.float64))  # codes and flooding lie in words of 64 bits
-        widths = {prime.bit_length() for prime in params.chain.primes}
-        for width in widths | ({params.ring_bits} if params.protocol == "bfv" else set()):
-            compile_kernels(width, ())
-        _compile_residues()
-        return jit.compiled_afresh() - before
-    compile_kernels(params.ring_bits, (np.float32, np.float64))
-    _check_shamir()
-    return jit.compiled_afresh() - before
+    return protocol_of(params).warmup(params)
 
 
 def warmup_all(begun: Callable[[int], None] = lambda width: None) -> int:
@@ -112,13 +100,13 @@ def warmup_all(begun: Callable[[int], None] = lambda width: None) -> int:
     for width in range(1, MAX_RING_BITS + 1):
         begun(width)
         compile_kernels(width, (np.float32, np.float64))
-    _compile_residues()
-    _check_shamir()
+    for protocol in protocols():
+        protocol.warmup(None)
     return jit.compiled_afresh() - before
 
 
 def selftest() -> SelfTest:
-    """Check every AES path that this machine runs, packing, secret sharing, and a whole round over each graph.
+    """Check every AES path that this machine runs, packing, secret sharing, and the whole rounds that protocols name.
 
     Raises:
         SelfTestError: an answer is wrong; the text says whose.
@@ -129,19 +117,17 @@ def selftest() -> SelfTest:
         prg.self_test(path)
     for width in _WIDTHS:
         _check_packing(width)
-    _check_shamir()
-    graphs = []
-    for clients in (7, 60):
-        params = RoundParams.plan(
-            clients=clients, dimension=100, encoding=FixedPoint(clip=127.5, bits=8), dropout=0.2, corrupt=0.1
-        )
-        _check_round(params)
-        graphs.append(params.graph)
+    shamir.self_test()
+    rounds = []
+    for protocol in protocols():
+        for name, params in protocol.checked_rounds().items():
+            _check_round(name, params)
+            rounds.append(name)
     return SelfTest(
         aes_path=prg.active_path(),
         paths_checked=paths,
         ring_widths_checked=list(_WIDTHS),
-        rounds_checked=[str(graph) for graph in graphs],
+        rounds_checked=rounds,
         kernels_compiled=jit.compiled_afresh() - before,
         cache_path=kernel_cache().path,
         cache_writable=kernel_cache().writable,
@@ -164,11 +150,6 @@ def kernels_loaded() -> int:
     return jit.loaded_from_cache()
 
 
-def _compile_residues() -> None:
-    nothing = np.zeros((1, 1), dtype=np.uint64)
-    add_residues(nothing, nothing, np.ones(1, dtype=np.uint64), np.empty_like(nothing))
-
-
 def _check_packing(width: int) -> None:
     dtype = lane_dtype(width)
     count = 67
@@ -182,22 +163,11 @@ def _check_packing(width: int) -> None:
         raise SelfTestError(f"packing {width}-bit values gives a wrong answer on this machine")
 
 
-def _check_shamir() -> None:
-    secret = bytes(range(32))
-    points = np.arange(1, 6, dtype=np.uint64)
-    # A fixed source is fine for a known secret; the rebuilt one is what is checked
-    shares = shamir.share([secret], threshold=3, points=points, randomness=lambda length: bytes([7]) * length)
-    among = shares[1:].copy()
-    among[2] = 0
-    rebuilt = shamir.reconstruct(points[2:], shares[2:])
-    rebuilt += shamir.reconstruct_each(points[None, :3], shares[:3].reshape(1, 3, shamir.SHARE_BYTES))
-    if [secret] * 3 != rebuilt + shamir.reconstruct_without(points[1:], among, np.array([2])):
-        raise SelfTestError("secret sharing gives a wrong answer on this machine")
-
-
-def _check_round(params: RoundParams) -> None:
+def _check_round(name: str, params: Any) -> None:
+    protocol = protocol_of(params)
+    first, last = protocol.input_stage(params), protocol.stages(params)[-1]
     codes = np.arange(params.clients * params.dimension).reshape(params.clients, -1) % 256
-    result = simulation.simulate(codes - params.encoding.clip, params=params, faults={1: "masked_input", 4: "unmask"})
+    result = simulation.simulate(codes - params.encoding.clip, params=params, faults={1: first, 4: last})
     expected = codes[list(result.survivors)].sum(axis=0)
     if 1 in result.survivors or not np.array_equal(result.total, expected.astype(np.uint64)):
-        raise SelfTestError(f"a round over the {params.graph} graph gives a wrong sum on this machine")
+        raise SelfTestError(f"a {name} round of {params.protocol} gives a wrong sum on this machine")

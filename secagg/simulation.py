@@ -1,13 +1,14 @@
 """A whole round in one process: the real sessions, over their encoded bytes, with a schedule of faults.
 
-This is a simulation of the network alone: every key, mask and check is the one that separate machines would use.
+This is a simulation of the network alone: every key, mask and check is the one that separate machines would use. It is
+one loop for every protocol; what the parties are, the protocol says.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,20 +16,42 @@ from numpy.typing import NDArray
 
 from secagg.cohort import Threat
 from secagg.errors import InputError, TooFewClients
-from secagg.he.keys import DecryptionKey
-from secagg.he.messages import STAGES as HE_STAGES
-from secagg.he.params import HEParams
-from secagg.he.result import Sum
-from secagg.he.simulation import run_sum
-from secagg.identity import Directory, Identity
-from secagg.pairwise.client_session import ClientSession
-from secagg.pairwise.params import RoundParams
-from secagg.pairwise.result import RoundResult
-from secagg.pairwise.server_session import ServerSession
-from secagg.pairwise.transitions import stages_of
 from secagg.primitives.randomness import system_randomness
-from secagg.primitives.signature import SigningKey
+from secagg.protocol import Protocol, protocol_of
 from secagg.session.answers import BeaconNeeded, InputNeeded, Reply
+from secagg.session.client import ClientSession
+from secagg.session.server import ServerSession
+from secagg.wire import Buffer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FurtherParty:
+    """A party that is neither a client nor the server, as a simulation drives it.
+
+    Attributes:
+        receive: takes each payload that the server's session was given, with its sender.
+        answer: request -> what it answers.
+    """
+
+    receive: Callable[[int, Buffer], None]
+    answer: Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Parties:
+    """The parties of one simulated round.
+
+    Attributes:
+        server: the server's session.
+        client: id -> a new session of that client; asked for once each, when it is first needed.
+        further: other parties by name, as ``ServerSession.parties`` has them.
+        announced: bytes that each client was sent before the round, a new key's.
+    """
+
+    server: ServerSession
+    client: Callable[[int], ClientSession]
+    further: Mapping[str, FurtherParty] = field(default_factory=dict)
+    announced: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,7 +67,7 @@ class SimulationResult:
         clipped: client -> share of its coordinates that were clipped; outside a simulation only the client knows.
     """
 
-    outcome: RoundResult | Sum
+    outcome: Any
     bytes_up: Mapping[str, int]
     bytes_down: Mapping[str, int]
     seconds: Mapping[str, float]
@@ -54,43 +77,49 @@ class SimulationResult:
     @property
     def total(self) -> NDArray[Any]:
         """The exact integers summed, uint64[d]; with CKKS the vectors' own sum within its error, float64[d]."""
-        return self.outcome.total
+        total: NDArray[Any] = self.outcome.total
+        return total
 
     @property
     def weight(self) -> float:
         """The sum of the survivors' weights: an int, but for CKKS."""
-        return self.outcome.weight
+        weight: float = self.outcome.weight
+        return weight
 
     @property
     def mean(self) -> NDArray[np.float64]:
         """The weighted mean of the survivors' quantised vectors: float64[d]."""
-        return self.outcome.mean
+        mean: NDArray[np.float64] = self.outcome.mean
+        return mean
 
     @property
     def survivors(self) -> tuple[int, ...]:
         """The clients whose input is in the sum."""
-        return self.outcome.survivors
+        survivors: tuple[int, ...] = self.outcome.survivors
+        return survivors
 
     @property
     def dropped(self) -> Mapping[int, str]:
         """Client -> the first stage whose message never came."""
-        return self.outcome.dropped
+        dropped: Mapping[int, str] = self.outcome.dropped
+        return dropped
 
     @property
     def threat(self) -> Threat:
         """The threat model that the round ran in."""
-        return self.outcome.threat
+        threat: Threat = self.outcome.threat
+        return threat
 
 
 def simulate(
     vectors: Iterable[NDArray[np.floating]],
     *,
-    params: RoundParams | HEParams,
+    params: Any,
     weights: Sequence[int] | None = None,
     faults: Mapping[int, str] | None = None,
     context: bytes | None = None,
     threads: int = 1,
-    key: DecryptionKey | None = None,
+    key: Any = None,
 ) -> SimulationResult:
     """Run one round among clients 0 to n - 1 and return the sum over those that survive.
 
@@ -98,7 +127,7 @@ def simulate(
 
     Args:
         vectors: n vectors in client order, float32[d] or float64[d]; that of a client that drops out is taken and left.
-        params: what the round runs with: a pairwise round's, or a homomorphic sum's.
+        params: what the round runs with, of any protocol: a pairwise round's, a homomorphic sum's.
         weights: n integers, 1 to max_weight; all 1 if None.
         faults: client -> the stage of ``secagg.STAGES`` whose message it never sends, nor any after; in a homomorphic
             sum there is but ``encrypted_input``.
@@ -112,66 +141,32 @@ def simulate(
         InputError: an argument is not as described.
         LocalProtocolError: the key's budget is spent.
     """
-    if not isinstance(params, RoundParams | HEParams):
-        raise InputError(f"params must be RoundParams or HEParams, got {type(params).__name__}")
+    protocol = protocol_of(params)
     if isinstance(vectors, Sized) and len(vectors) != params.clients:
         raise InputError(f"{params.clients} clients take {params.clients} vectors, got {len(vectors)}")
     if not isinstance(vectors, Iterable):
         raise InputError(f"vectors must be iterable, got {type(vectors).__name__}")
-    faults = _checked_faults(params, faults or {})
+    faults = _checked_faults(protocol, params, faults or {})
     weights = _checked_weights(params, weights)
     context = b"secagg.simulate" + params.encode() if context is None else context
-    if isinstance(params, HEParams):
-        return _homomorphic(iter(vectors), params, weights, faults, context, key)
-    if key is not None:
-        raise InputError("a pairwise round has no key to go on with")
-    return _Simulation(params, weights, faults, context, threads).run(iter(vectors))
-
-
-def _homomorphic(
-    vectors: Iterator[NDArray[np.floating]],
-    params: HEParams,
-    weights: Sequence[int],
-    faults: Mapping[int, str],
-    context: bytes,
-    key: DecryptionKey | None,
-) -> SimulationResult:
-    seconds, server_seconds = dict.fromkeys(HE_STAGES, 0.0), dict.fromkeys(HE_STAGES, 0.0)
-
-    def timed(stage: str, server: bool, call: Callable[..., Any], *args: Any) -> Any:
-        start = time.perf_counter()
-        try:
-            return call(*args)
-        finally:
-            taken = time.perf_counter() - start
-            seconds[stage] += taken
-            server_seconds[stage] += taken if server else 0.0
-
-    counted = (_next_vector(vectors, taken, params.clients) for taken in range(params.clients))
-    outcome, seen = run_sum(params, counted, weights, faults, context=context, key=key, timed=timed)
-    return SimulationResult(
-        outcome=outcome,
-        bytes_up=seen.bytes_up,
-        bytes_down=seen.bytes_down,
-        seconds=seconds,
-        server_seconds=server_seconds,
-        clipped=seen.clipped,
-    )
+    parties = protocol.simulated(params, context, key)
+    return _Simulation(protocol, params, parties, weights, faults, threads).run(iter(vectors))
 
 
 class _Simulation:
     def __init__(
-        self, params: RoundParams, weights: Sequence[int], faults: Mapping[int, str], context: bytes, threads: int
+        self,
+        protocol: Protocol,
+        params: Any,
+        parties: Parties,
+        weights: Sequence[int],
+        faults: Mapping[int, str],
+        threads: int,
     ) -> None:
-        self.params, self.weights, self.faults, self.threads = params, weights, faults, threads
-        identities = _identities(params)
-        directory = identities[0].directory if identities else None
-        self.server = ServerSession(params, range(params.clients), context=context, directory=directory)
-        self.clients = {
-            one: ClientSession(params, one, context=context, identity=identities.get(one))
-            for one in range(params.clients)
-        }
-        self.stages = stages_of(params.threat)
+        self.params, self.parties, self.server = params, parties, parties.server
+        self.weights, self.faults, self.threads = weights, faults, threads
+        self.clients: dict[int, ClientSession] = {}
+        self.stages, self.input_stage = protocol.stages(params), protocol.input_stage(params)
         self.beacon: bytes | None = None
         self.bytes_up = dict.fromkeys(self.stages, 0)
         self.bytes_down = dict.fromkeys(self.stages, 0)
@@ -179,38 +174,47 @@ class _Simulation:
         self.server_seconds = dict.fromkeys(self.stages, 0.0)
 
     def run(self, vectors: Iterator[NDArray[np.floating]]) -> SimulationResult:
-        taken = 0
-        for stage in self.stages:
-            start = time.perf_counter()
-            if self.server.beacon_needed:
-                # In the simulated world the beacon is published once the roster is fixed, as it must be in the real one
-                self.beacon = system_randomness(32)
-                self.server.use_beacon(self.beacon)
-            requests = self.server.requests()
-            for one in range(self.params.clients):
-                vector = None
-                if stage == "masked_input":
-                    vector, taken = _next_vector(vectors, taken, self.params.clients), taken + 1
-                if one in requests:
-                    self._exchange(one, stage, requests[one], vector)
-            self._timed(stage, self.server.advance, threads=self.threads)
-            self.seconds[stage] = time.perf_counter() - start
+        self.bytes_down[self.stages[0]] += self.parties.announced
+        requests = self.server.requests()
+        while (stage := self.server.stage) is not None and requests:
+            requests = self._stage(stage, requests, vectors)
+        outcome = self._last(requests)
         return SimulationResult(
-            outcome=self.server.result,
+            outcome=outcome,
             bytes_up=self.bytes_up,
             bytes_down=self.bytes_down,
             seconds=self.seconds,
             server_seconds=self.server_seconds,
-            clipped={one: c.clipped for one, c in self.clients.items() if c.clipped is not None},
+            clipped={one: c.clipped for one, c in sorted(self.clients.items()) if c.clipped is not None},
         )
 
+    def _stage(
+        self, stage: str, requests: Mapping[int, bytes], vectors: Iterator[NDArray[np.floating]]
+    ) -> Mapping[int, bytes]:
+        """Run one stage over all clients, and return the next one's requests."""
+        start = time.perf_counter()
+        if self.server.beacon_needed:
+            # In the simulated world the beacon is published once the roster is fixed, as it must be in the real one
+            self.beacon = system_randomness(32)
+            self.server.use_beacon(self.beacon)
+        before = self.bytes_down[stage]
+        for one in range(self.params.clients):
+            vector = _next_vector(vectors, one, self.params.clients) if stage == self.input_stage else None
+            if one in requests:
+                request = requests[one]
+                self.bytes_down[stage] = max(self.bytes_down[stage], before + len(request))
+                if self.faults.get(one) != stage:
+                    self._exchange(one, stage, request, vector)
+        following: Mapping[int, bytes] = self._timed(stage, self.server.advance, threads=self.threads)
+        self.seconds[stage] += time.perf_counter() - start
+        return following
+
     def _exchange(self, one: int, stage: str, request: bytes, vector: NDArray[np.floating] | None) -> None:
-        self.bytes_down[stage] = max(self.bytes_down[stage], len(request))
-        if self.faults.get(one) == stage:
-            return
+        if one not in self.clients:
+            self.clients[one] = self.parties.client(one)
         client = self.clients[one]
         try:
-            answer: Reply | InputNeeded | BeaconNeeded = client.receive(request)
+            answer = client.receive(request)
             if isinstance(answer, BeaconNeeded):
                 if self.beacon is None:  # pragma: no cover - both sides follow from the same parameters
                     raise InputError("a beacon was asked for out of turn")
@@ -222,23 +226,35 @@ class _Simulation:
         except TooFewClients:
             # This client's own floor is missed: it falls silent, and the server finds out that it cannot go on
             return
+        if not isinstance(answer, Reply):  # pragma: no cover - every stage is answered
+            raise InputError("a client had no reply in a stage that takes one")
         self.bytes_up[stage] = max(self.bytes_up[stage], len(answer.payload))
         self._timed(stage, self.server.receive, one, answer.payload)
+        for name in self.server.parties:
+            self.parties.further[name].receive(one, answer.payload)
         client.delivered()
 
-    def _timed(self, stage: str, call: Any, *args: Any, **kwargs: Any) -> None:
+    def _last(self, requests: Mapping[int, bytes]) -> Any:
+        """Have further parties answer, or the clients decrypt, where the protocol ends so; return the result."""
+        stage, start = self.stages[-1], time.perf_counter()
+        for name, request in self._timed(stage, self.server.party_requests).items():
+            self._timed(stage, self.server.receive_from, name, self.parties.further[name].answer(request))
+        if not requests:
+            self.seconds[stage] += time.perf_counter() - start if self.server.parties else 0.0
+            return self.server.result
+        # The first survivor's decryption is the result: the others' are the same to the bit
+        one = next(iter(requests))
+        self.bytes_down[stage] = len(requests[one])
+        self.clients[one].receive(requests[one])
+        self.seconds[stage] += time.perf_counter() - start
+        return self.clients[one].result
+
+    def _timed(self, stage: str, call: Any, *args: Any, **kwargs: Any) -> Any:
         start = time.perf_counter()
-        call(*args, **kwargs)
-        self.server_seconds[stage] += time.perf_counter() - start
-
-
-def _identities(params: RoundParams) -> dict[int, Identity]:
-    """Make a signing key for each client and the directory of them all; none in the semi-honest model."""
-    if params.threat == "semi-honest":
-        return {}
-    keys = {one: SigningKey.generate() for one in range(params.clients)}
-    directory = Directory({one: key.public for one, key in keys.items()})
-    return {one: Identity(key=key, directory=directory) for one, key in keys.items()}
+        try:
+            return call(*args, **kwargs)
+        finally:
+            self.server_seconds[stage] += time.perf_counter() - start
 
 
 def _next_vector(vectors: Iterator[NDArray[np.floating]], taken: int, clients: int) -> NDArray[np.floating]:
@@ -248,7 +264,7 @@ def _next_vector(vectors: Iterator[NDArray[np.floating]], taken: int, clients: i
         raise InputError(f"{clients} clients take {clients} vectors, got {taken}") from None
 
 
-def _checked_weights(params: RoundParams | HEParams, weights: Sequence[int] | None) -> Sequence[int]:
+def _checked_weights(params: Any, weights: Sequence[int] | None) -> Sequence[int]:
     if weights is None:
         return [1] * params.clients
     try:
@@ -260,10 +276,10 @@ def _checked_weights(params: RoundParams | HEParams, weights: Sequence[int] | No
     return weights
 
 
-def _checked_faults(params: RoundParams | HEParams, faults: Mapping[int, str]) -> Mapping[int, str]:
+def _checked_faults(protocol: Protocol, params: Any, faults: Mapping[int, str]) -> Mapping[int, str]:
     if not isinstance(faults, Mapping):
         raise InputError(f"faults must map clients to stages, got {type(faults).__name__}")
-    stages = HE_STAGES[:1] if isinstance(params, HEParams) else stages_of(params.threat)
+    stages = tuple(dict.fromkeys(stage for stage in protocol.fault_stages(params) if stage is not None))
     for client, stage in faults.items():
         if client not in range(params.clients):
             raise InputError(f"faults name client {client!r}; clients are 0 to {params.clients - 1}")

@@ -11,20 +11,21 @@ import dataclasses
 import hmac
 import math
 import struct
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 
-from secagg.errors import DecodeError, InputError, ParameterError
+from secagg.errors import DecodeError, InputError, LocalProtocolError, ParameterError
 from secagg.field_types import FieldTypes, field_types
-from secagg.primitives.aead import open_state, seal_state
-from secagg.primitives.kdf import Label, digest
-from secagg.primitives.randomness import Randomness
+from secagg.primitives.aead import SALT_BYTES, open_state, seal_state, sealed_bytes
+from secagg.primitives.kdf import Label, digest, digest_in_pieces
+from secagg.primitives.randomness import Randomness, draw
 from secagg.wire import Buffer, Reader
 
-_MAGIC, _PLAIN, _SEALED = b"SAst\x01", b"\x00", b"\x01"
+_MAGIC, _PLAIN, _SEALED = b"SAst\x02", b"\x00", b"\x01"
 _CHECKSUM_BYTES = 32
+_LARGE_BYTES = 1 << 12
 _DTYPES = ("|u1", "<u2", "<u4", "<u8", "|b1")
 _LENGTH = struct.Struct("<Q")
 _MAX_DEPTH = 16
@@ -45,36 +46,107 @@ def known_types(*kinds: type) -> Types:
     return {kind.__name__: field_types(kind) for kind in kinds}
 
 
-def save(value: object, *, known: Types, purpose: bytes, seal_key: bytes | None, randomness: Randomness) -> bytes:
+class SavedState:
+    """A state, ready to be made durable: buffers to write in turn, with no second copy of a vector or an upload.
+
+    The same object gives the same bytes each time. It looks into the session, so it is closed once that goes on to
+    change what it looks into: what it would show then is another state, and under the same key and nonces.
+    """
+
+    __slots__ = ("_key", "_length", "_pieces", "_purpose", "_salt")
+
+    def __init__(self, pieces: Sequence[bytes | memoryview], purpose: bytes, key: bytes | None, salt: bytes) -> None:
+        self._purpose, self._key, self._salt = purpose, key, salt
+        self._pieces: Sequence[bytes | memoryview] | None = pieces
+        body = sum(len(piece) for piece in pieces)
+        sealed = _CHECKSUM_BYTES + body if key is None else len(salt) + sealed_bytes(body)
+        self._length = len(_head(purpose, sealed=False)) + sealed
+
+    def __repr__(self) -> str:
+        return f"<SavedState of {len(self)} bytes, {'in the clear' if self._key is None else 'sealed'}>"
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError("a saved state is not copied or pickled: it holds the key that seals it; take its bytes")
+
+    def __len__(self) -> int:
+        """Return how many bytes the buffers hold together."""
+        return self._length
+
+    def __bytes__(self) -> bytes:
+        """Return all of it in one piece."""
+        return b"".join(self.buffers())
+
+    def buffers(self) -> Iterator[bytes | memoryview]:
+        """Yield what to write, in turn.
+
+        Raises:
+            LocalProtocolError: the session has gone on.
+        """
+        if self._key is None:
+            yield _head(self._purpose, sealed=False)
+            yield digest_in_pieces(Label.STATE_CHECKSUM, self._purpose, list(self._open()))
+            yield from self._open()
+        else:
+            yield _head(self._purpose, sealed=True) + self._salt
+            yield from seal_state(self._key, self._salt, self._open(), _MAGIC + self._purpose)
+
+    def close(self) -> None:
+        """Show nothing any more."""
+        self._pieces = None
+
+    def _open(self) -> Iterator[bytes | memoryview]:
+        """Yield the pieces, as long as the state is what it was."""
+        for index in range(len(self._pieces or ())):
+            if self._pieces is None:
+                raise self._closed()
+            yield self._pieces[index]
+        if self._pieces is None:
+            raise self._closed()
+
+    @staticmethod
+    def _closed() -> LocalProtocolError:
+        return LocalProtocolError("the session has gone on: write a state while keep runs, or before kept()")
+
+
+def save(value: object, *, known: Types, purpose: bytes, seal_key: bytes | None, randomness: Randomness) -> SavedState:
     """Write ``value``; with a ``seal_key`` (32 bytes) under AES-256-GCM and a fresh salt, else behind a checksum.
 
     Args:
         value: what to write.
         known: the dataclasses that may occur.
-        purpose: what is saved; only ``load`` with the same purpose reads it.
+        purpose: what is saved, such as ``pairwise/client``; only ``load`` with the same purpose reads it. It stands in
+            the clear before the rest.
         seal_key: the caller's key, or None to write secrets in the clear.
         randomness: source of the salt.
     """
-    body = bytearray()
-    _write(body, value, {one.kind: name for name, one in known.items()})
-    if seal_key is None:
-        return _MAGIC + _PLAIN + digest(Label.STATE_CHECKSUM, purpose, bytes(body)) + body
-    _check_key(seal_key)
-    return _MAGIC + _SEALED + seal_state(seal_key, bytes(body), _MAGIC + purpose, randomness)
+    if seal_key is not None:
+        check_seal_key(seal_key)
+    out = _Pieces()
+    _write(out, value, {one.kind: name for name, one in known.items()})
+    salt = b"" if seal_key is None else draw(randomness, SALT_BYTES)
+    return SavedState(out.finish(), purpose, seal_key, salt)
 
 
-def load(saved: Buffer, *, known: Types, purpose: bytes, seal_key: bytes | None) -> Any:
+def purpose_of(saved: Buffer | SavedState) -> bytes:
+    """Return what a state says that it is of, unchecked: ``load`` checks it.
+
+    Raises:
+        DecodeError: these bytes are no saved state of this version.
+        InputError: ``saved`` is no buffer of bytes.
+    """
+    return _split(_own_bytes(saved))[1]
+
+
+def load(saved: Buffer | SavedState, *, known: Types, purpose: bytes, seal_key: bytes | None) -> Any:
     """Read what ``save`` wrote.
 
     Raises:
         DecodeError: the bytes are damaged, of another version or purpose, or sealed under another key (or none).
         InputError: ``saved`` is no buffer of bytes, or the key is not 32 bytes.
     """
-    saved = _own_bytes(saved)
-    start = len(_MAGIC) + 1
-    if len(saved) < start or saved[: len(_MAGIC)] != _MAGIC:
-        raise DecodeError("not a saved state of this version")
-    kind, rest = saved[len(_MAGIC) : start], saved[start:]
+    kind, said, rest = _split(_own_bytes(saved))
+    if said != purpose:
+        raise DecodeError(f"the saved state is of {said.decode(errors='replace')}, not of {purpose.decode()}")
     if kind != (_PLAIN if seal_key is None else _SEALED):
         raise DecodeError(
             "the saved state is sealed: pass its seal_key"
@@ -82,7 +154,7 @@ def load(saved: Buffer, *, known: Types, purpose: bytes, seal_key: bytes | None)
             else "the saved state is not sealed: pass no seal_key"
         )
     if seal_key is not None:
-        _check_key(seal_key)
+        check_seal_key(seal_key)
         body = _opened(seal_key, rest, purpose)
     else:
         checksum, body = rest[:_CHECKSUM_BYTES], rest[_CHECKSUM_BYTES:]
@@ -94,8 +166,30 @@ def load(saved: Buffer, *, known: Types, purpose: bytes, seal_key: bytes | None)
     return value
 
 
-def _own_bytes(saved: Buffer) -> bytes:
-    if not isinstance(saved, bytes | bytearray | memoryview):
+def check_seal_key(seal_key: object) -> None:
+    """Check a key that states are sealed under.
+
+    Raises:
+        InputError: it is not 32 bytes.
+    """
+    if not isinstance(seal_key, bytes) or len(seal_key) != 32:
+        raise InputError("seal_key must be 32 bytes")
+
+
+def _head(purpose: bytes, *, sealed: bool) -> bytes:
+    return _MAGIC + (_SEALED if sealed else _PLAIN) + bytes([len(purpose)]) + purpose
+
+
+def _split(saved: bytes) -> tuple[bytes, bytes, bytes]:
+    start = len(_MAGIC) + 2
+    if len(saved) < start or saved[: len(_MAGIC)] != _MAGIC:
+        raise DecodeError("not a saved state of this version")
+    end = start + saved[start - 1]
+    return saved[len(_MAGIC) : start - 1], saved[start:end], saved[end:]
+
+
+def _own_bytes(saved: Buffer | SavedState) -> bytes:
+    if not isinstance(saved, bytes | bytearray | memoryview | SavedState):
         raise InputError(f"a saved state is bytes, got {type(saved).__name__}")
     try:
         return bytes(saved)
@@ -105,19 +199,35 @@ def _own_bytes(saved: Buffer) -> bytes:
 
 def _opened(seal_key: bytes, sealed: bytes, purpose: bytes) -> bytes:
     try:
-        return open_state(seal_key, sealed, _MAGIC + purpose)
+        return open_state(seal_key, sealed[:SALT_BYTES], memoryview(sealed)[SALT_BYTES:], _MAGIC + purpose)
     except DecodeError:
         raise DecodeError(
             "the saved state does not open: another seal_key sealed it, it is of another kind, or it is damaged"
         ) from None
 
 
-def _check_key(seal_key: bytes) -> None:
-    if not isinstance(seal_key, bytes) or len(seal_key) != 32:
-        raise InputError("seal_key must be 32 bytes")
+class _Pieces:
+    """A body as it is written: small parts together, and each large one where it lies."""
+
+    __slots__ = ("_pieces", "_small")
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes | memoryview] = []
+        self._small = bytearray()
+
+    def __iadd__(self, part: bytes | memoryview) -> _Pieces:
+        if len(part) < _LARGE_BYTES:
+            self._small += part
+        else:
+            self._pieces += [bytes(self._small), part]
+            self._small.clear()
+        return self
+
+    def finish(self) -> list[bytes | memoryview]:
+        return [*self._pieces, bytes(self._small)]
 
 
-def _write(out: bytearray, value: object, names: Mapping[type, str]) -> None:
+def _write(out: _Pieces, value: object, names: Mapping[type, str]) -> None:
     if value is None:
         out += b"N"
     elif isinstance(value, bool):
@@ -127,7 +237,8 @@ def _write(out: bytearray, value: object, names: Mapping[type, str]) -> None:
     elif isinstance(value, float):
         out += b"R" + struct.pack("<d", value)
     elif isinstance(value, bytes):
-        out += b"B" + _LENGTH.pack(len(value)) + value
+        out += b"B" + _LENGTH.pack(len(value))
+        out += value
     elif isinstance(value, str):
         text = value.encode()
         out += b"S" + _LENGTH.pack(len(text)) + text
@@ -147,12 +258,12 @@ def _write(out: bytearray, value: object, names: Mapping[type, str]) -> None:
         _write(out, {field.name: getattr(value, field.name) for field in fields}, names)
 
 
-def _write_array(out: bytearray, array: np.ndarray[Any, Any]) -> None:
+def _write_array(out: _Pieces, array: np.ndarray[Any, Any]) -> None:
     little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     out += b"A" + bytes([_DTYPES.index(little.dtype.str), little.ndim])
     for length in little.shape:
         out += _LENGTH.pack(length)
-    out += little.tobytes()
+    out += little.reshape(-1).view(np.uint8).data
 
 
 def _read(reader: Reader, known: Types, depth: int) -> Any:

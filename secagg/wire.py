@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from secagg.errors import DecodeError, InputError
 
+Members = NDArray[np.bool_]
+"""Who is in a set, by position: bool[n]."""
 Buffer = bytes | bytearray | memoryview | NDArray[Any]
 """Any contiguous buffer serves."""
 
@@ -36,7 +38,7 @@ class Header:
     """What stands before every body.
 
     Attributes:
-        kind: which message it is, a number of ``pairwise.messages.Kind``.
+        kind: which message it is, a number of the wing that the session is of.
         sender: the client's id, or ``SERVER``.
         session: 32 bytes, the round's identifier until the roster is fixed, the session's from then on.
     """

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 import secagg
-from secagg import BeaconNeeded, ClientSession, Identity, InputNeeded, Reply, RoundParams, ServerSession
+from secagg import IN_MEMORY, BeaconNeeded, ClientSession, Identity, InputNeeded, Reply, RoundParams, ServerSession
 
 CONTEXT = b"a hash of the model"
 
@@ -69,15 +69,21 @@ class Cohort:
         self.directory = next(iter(self.identities.values())).directory if self.identities else None
         self.beacon = hashlib.sha256(seed.encode()).digest()
         self.server = ServerSession(
-            params, self.ids, context=context, directory=self.directory, randomness=deterministic(f"{seed}/server")
+            params,
+            self.ids,
+            context=context,
+            credentials=self.directory,
+            randomness=deterministic(f"{seed}/server"),
+            keep=IN_MEMORY,
         )
         self.clients = {
             one: ClientSession(
                 params,
                 one,
                 context=context,
-                identity=self.identities.get(one),
+                credentials=self.identities.get(one),
                 randomness=deterministic(f"{seed}/{one}"),
+                keep=IN_MEMORY,
             )
             for one in self.ids
         }

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from secagg import snapshot
+from secagg import IN_MEMORY, snapshot
 from secagg.field_types import check_of
 from secagg.he import (
     client_session as client,
@@ -87,7 +87,8 @@ def test_every_field_of_every_state_has_a_check():
     for known in every:
         for one in known.values():
             assert all(callable(check) for check in one.checks.values())
-    assert {"graph", "accumulator", "sealed"} <= saved._SERVER_TYPES["CollectingInputs"].checks.keys()
+    assert {"session", "accumulator", "shared"} <= saved._SERVER_TYPES["CollectingInputs"].checks.keys()
+    assert {"graph", "sealed", "signed"} <= saved._SERVER_TYPES["Session"].checks.keys()
 
 
 def test_our_own_mistakes_are_not_told_as_damaged_data(monkeypatch):
@@ -96,7 +97,7 @@ def test_our_own_mistakes_are_not_told_as_damaged_data(monkeypatch):
     from secagg import ClientSession
 
     session = Cohort(plan(3, 2), np.zeros((3, 2))).clients[0]
-    state = session.save()
+    state = session.save(seal_key=None)
 
     def broken(value: object) -> bool:
         raise TypeError("an annotation of a new kind")
@@ -104,4 +105,4 @@ def test_our_own_mistakes_are_not_told_as_damaged_data(monkeypatch):
     checks = saved._CLIENT_TYPES["Party"].checks
     monkeypatch.setitem(checks, "context", broken)
     with pytest.raises(TypeError, match="a new kind"):
-        ClientSession.restore(state, 0)
+        ClientSession.restore(state, 0, keep=IN_MEMORY)

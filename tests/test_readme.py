@@ -1,16 +1,20 @@
-"""The README's claims that a machine can check."""
+"""The README's claims that a machine can check, and those of the pages that it leads to."""
 
-import ast
 import doctest
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
+import typer
 
+import guides
 import secagg
+from secagg.cli import app
 
-README = Path(secagg.__file__).parents[1] / "README.md"
+ROOT = Path(secagg.__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = ["README.md", "SECURITY.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in guides.DOCS.glob("*.md"))]
+COMMANDS = list(typer.main.get_command(app).commands)
 
 
 def test_the_round_in_the_readme_runs_as_shown():
@@ -20,71 +24,53 @@ def test_the_round_in_the_readme_runs_as_shown():
 
 
 def test_commands_stand_in_the_first_screen():
-    first_screen = README.read_text().splitlines()[:24]
+    first_screen = README.read_text(encoding="utf-8").splitlines()[:24]
     for command in ("make train", "make test", "-m secagg train", "-m pytest"):
         assert any(command in line for line in first_screen), command
 
 
-def test_names_of_the_library_in_the_readme_exist():
-    for name in set(re.findall(r"secagg\.([A-Za-z_]+)", README.read_text())) - {"md", "integrations"}:
-        assert name in secagg.__all__, name
+def test_the_readme_is_read_in_minutes():
+    """About 700 words: code and the bars of tables left out. What is more belongs into docs."""
+    text = re.sub(r"```.*?```", "", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert len(text.replace("|", " ").split()) <= 700
+    measured = text[text.index("## Measured") : text.index("## Where")]
+    assert len([line for line in measured.splitlines() if line.startswith("|")]) - 2 <= 6
 
 
-def test_a_decryptor_that_follows_the_readme_releases_one_sum_whenever_it_dies():
-    """The lines as they stand, with every client's upload; then the process starts again from what was stored."""
-    text = README.read_text(encoding="utf-8")
-    block = text[text.index("# At the decryptor: a key for") :].split("```", 1)[0]
-    signing = {one: secagg.SigningKey.generate() for one in range(6)}
-    directory = secagg.Directory({one: key.public for one, key in signing.items()})
-    params = secagg.HEParams.plan(
-        clients=6, dimension=3, dropout=0.2, corrupt=0.1, encoding=secagg.FixedPoint(clip=1.0, bits=16)
-    )
-    own, seal, context, stored, uploads = secagg.SigningKey.generate(), bytes(32), b"model", {}, {}
-    names = {
-        "secagg": secagg,
-        "params": params,
-        "directory": directory,
-        "own": own,
-        "seal": seal,
-        "model_hash": context,
-        "store": stored.__setitem__,
-    }
+@pytest.mark.parametrize("page", PAGES)
+def test_names_of_the_library_on_a_page_exist(page):
+    guides.check_names(page)
 
-    def encrypt() -> None:
-        public = secagg.PublicKey.open(names["key"].public.message(own), params, own.public)
-        for one, key in signing.items():
-            identity = secagg.Identity(key=key, directory=directory)
-            client = secagg.HEClientSession(
-                params, one, context=context, identity=identity, public_key=public, decryptor=own.public
-            )
-            client.receive(names["server"].requests()[one])
-            uploads[one] = client.submit(np.zeros(3)).payload
 
-    def restart() -> secagg.DecryptorSession:
-        key = secagg.DecryptionKey.restore(stored["key"], seal_key=seal)
-        return secagg.DecryptorSession.restore(stored["decryptor"], key, directory, signing_key=own, seal_key=seal)
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files_and_headings(page):
+    text = re.sub(r"```.*?```|`[^`]*`", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\((?!https?:|mailto:)([^)]+)\)", text):
+        path, _, heading = target.partition("#")
+        linked = ((ROOT / page).parent / path).resolve() if path else ROOT / page
+        assert linked.exists(), target
+        if heading:
+            lines = linked.read_text(encoding="utf-8").splitlines()
+            headings = [line.lstrip("#").strip().lower() for line in lines if line.startswith("#")]
+            assert heading in [re.sub(r"[^\w -]", "", one).replace(" ", "-") for one in headings], target
 
-    for statement in ast.parse(block).body:
-        code = compile(ast.Module([statement], []), "README.md", "exec")
-        if "upload" in code.co_names:
-            if not uploads:
-                encrypt()
-            for one in signing:
-                exec(code, names | {"client_id": one, "upload": uploads[one]})  # noqa: S102 - our own README
-            continue
-        if "accept_release" in code.co_names:
-            assert restart().stage is None  # what leaves here, a process that starts again knows of
-        exec(code, names)  # noqa: S102
-    assert names["server"].result.survivors == tuple(range(6))
 
-    second = secagg.HEServerSession(
-        params, directory, context=context, opening=names["decryptor"].opening, decryptor=own.public
-    )
-    again = restart()
-    for one in range(5):
-        second.receive(one, uploads[one])
-        with pytest.raises(secagg.StaleMessage):
-            again.receive(one, uploads[one])
-    second.advance()
-    with pytest.raises(secagg.ServerFault, match="second, different"):
-        again.release(second.release_request)
+@pytest.mark.parametrize("page", PAGES)
+def test_targets_and_commands_on_a_page_exist(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    benchmarks = re.search(r"^BENCHMARKS := (.*)$", makefile, re.MULTILINE).group(1).split()
+    targets = {f"bench-{one}" for one in benchmarks} | set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    for target in set(re.findall(r"(?:^|`)make ([a-z][a-z_-]+)", text, re.MULTILINE)):
+        assert target in targets, target
+    code = re.findall(r"`secagg ([a-z]+)", text)
+    for block in re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        code += re.findall(r"^secagg ([a-z]+)", block, re.MULTILINE)
+    for command in set(code):
+        assert command in COMMANDS, command
+
+
+def test_the_command_line_has_its_page():
+    page = (guides.DOCS / "command-line.md").read_text(encoding="utf-8")
+    for command in COMMANDS:
+        assert f"`secagg {command}" in page, command

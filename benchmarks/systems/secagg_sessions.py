@@ -13,7 +13,7 @@ import numpy as np
 import secagg
 from benchmarks.systems.catalogue import PLANNED_CORRUPT, PLANNED_DROPOUT, Setting
 from benchmarks.systems.measurement import Meter, Outcome, main, survivors_of
-from secagg import BeaconNeeded, ClientSession, FixedPoint, Identity, InputNeeded, RoundParams, ServerSession
+from secagg import IN_MEMORY, BeaconNeeded, ClientSession, FixedPoint, Identity, InputNeeded, RoundParams, ServerSession
 from secagg.primitives.prg import active_path
 from secagg.primitives.randomness import system_randomness
 
@@ -47,12 +47,12 @@ def run(setting: Setting, vectors: list[np.ndarray], meter: Meter, *, threat: st
     # Every party proves the parameters itself, so that is counted too
     with meter.server():
         params = parameters(setting, threat)
-        server = ServerSession(params, range(setting.clients), context=CONTEXT, directory=directory)
+        server = ServerSession(params, range(setting.clients), context=CONTEXT, credentials=directory, keep=IN_MEMORY)
     clients: dict[int, ClientSession] = {}
     for one in range(setting.clients):
         with meter.client(one):
             clients[one] = ClientSession(
-                parameters(setting, threat), one, context=CONTEXT, identity=identities.get(one)
+                parameters(setting, threat), one, context=CONTEXT, credentials=identities.get(one), keep=IN_MEMORY
             )
     _play(setting, server, clients, vectors, meter)
     with meter.server():

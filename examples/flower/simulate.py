@@ -23,9 +23,10 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
 from hospitals import client_app, server_app
-from hospitals.task import TERMS
+from hospitals.task import TERMS, initial_arrays, to_model
+from secagg import IN_MEMORY, DecryptionKey, DecryptorLink, read_directory
 from secagg.identity_files import new_directory, new_signing_key
-from secagg.integrations.flower import SecAggGrid, secagg_mod
+from secagg.integrations.flower import Agreement, SecAggGrid, secagg_mod
 
 
 def fails_in_round_two(message: Message, context: Context, call_next: client_app.ClientApp) -> Message:
@@ -57,17 +58,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--hospitals", type=int, default=5)
     parser.add_argument("--threat", default="malicious-server", choices=["semi-honest", "malicious-server"])
+    parser.add_argument("--protocol", default="secagg+", help="secagg, secagg+, bfv")
     parser.add_argument("--pipelined", action="store_true", help="advertise the next round's keys ahead")
     parser.add_argument("--json", type=Path, help="write all figures there")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hospitals-") as folder:
-        secure: dict = {"threat": asked.threat}
-        if asked.threat == "malicious-server":
+        agreed = {"protocol": asked.protocol, "pipelined": asked.pipelined}
+        secure: dict = {"threat": asked.threat, **agreed}
+        if asked.threat == "malicious-server" or asked.protocol == "bfv":
             secure["directory"] = make_identities(Path(folder), asked.hospitals)
             os.environ["HOSPITALS_SIMULATED_KEYS"] = folder
+        if asked.protocol == "bfv":
+            secure["parties"] = {"decryptor": make_decryptor(Path(folder), asked.hospitals)}
         size = {"rounds": asked.rounds, "hospitals": asked.hospitals}
-        secure["pipelined"] = asked.pipelined
-        modifier = secagg_mod(node=client_app.node, pipelined=asked.pipelined, **TERMS)
+        modifier = secagg_mod(node=client_app.node, **agreed, **TERMS)
         outcomes = {
             "secure": run(client_app.make_app([modifier]), secure=secure, **size),
             "plain": run(client_app.make_app([]), secure=None, **size),
@@ -95,6 +99,16 @@ def make_identities(folder: Path, hospitals: int) -> Path:
         new_signing_key(folder / f"{one}.key")
     new_directory(folder / "cohort.json", {one: folder / f"{one}.pub" for one in range(hospitals)})
     return folder / "cohort.json"
+
+
+def make_decryptor(folder: Path, hospitals: int) -> DecryptorLink:
+    """Make a decryptor's keys, and what hospitals pin of them; in a simulation all parties share one machine."""
+    dimension = len(to_model(initial_arrays(hospitals, 1)))
+    params = Agreement(protocol="bfv", **TERMS).plan(clients=hospitals, dimension=dimension, threat="malicious-server")
+    signing_key = new_signing_key(folder / "decryptor.key")
+    key = DecryptionKey.generate(params, keep=IN_MEMORY)
+    (folder / "sums.pub-message").write_bytes(key.public.message(signing_key))
+    return DecryptorLink(key, read_directory(folder / "cohort.json"), signing_key=signing_key, keep=IN_MEMORY)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from secagg.cli.errors import Failure
-from secagg.cli.options import KeyHolderName, ProtocolName, ThreatName
+from secagg.cli.options import KeyHolderName, ThreatName, protocol_option
 from secagg.cli.output import JsonFile, as_json, check_outputs, say, screen, write_json
 from secagg.cohort import PLANNED_CORRUPT, PLANNED_DROPOUT
 from secagg.errors import InputError
+from secagg.protocol import DEFAULT_PROTOCOL, protocol_named
 
 if TYPE_CHECKING:
-    from secagg.he.params import HEParams
-    from secagg.pairwise.params import RoundParams
     from secagg.readiness import KernelCache
 
 
@@ -52,7 +51,7 @@ def warmup(
     max_weight: Annotated[int, typer.Option(help="Largest weight that a client may give its vector.")] = 1,
     dropout: Annotated[float, typer.Option(help="Planned share of clients that vanish.")] = PLANNED_DROPOUT,
     corrupt: Annotated[float, typer.Option(help="Planned share of clients that collude.")] = PLANNED_CORRUPT,
-    protocol: Annotated[ProtocolName, typer.Option(help="Which protocol.")] = ProtocolName.SECAGG_PLUS,
+    protocol: Annotated[str, protocol_option("Which protocol.")] = DEFAULT_PROTOCOL,
     key_holder: Annotated[KeyHolderName, typer.Option(help="Of homomorphic sums.")] = KeyHolderName.DECRYPTOR,
     threat: Annotated[ThreatName, typer.Option(help="What the server may do.")] = ThreatName.SEMI_HONEST,
     everything: Annotated[
@@ -81,7 +80,8 @@ def warmup(
         else:
             cohort = {"clients": clients, "dropout": dropout, "corrupt": corrupt}
             vector = {"dimension": dimension, "max_weight": max_weight, "encoding": FixedPoint(clip=1.0, bits=bits)}
-            compiled = readiness.warmup(_params(protocol, key_holder, threat, cohort | vector))
+            asked = cohort | vector | {"key_holder": key_holder.value, "threat": threat.value}
+            compiled = readiness.warmup(protocol_named(protocol).plan(protocol, **asked))
     seconds, cache = time.perf_counter() - start, readiness.kernel_cache()
     say(console, "kernels", kernels_text(compiled, seconds, cache))
     report: dict[str, Any] = {
@@ -94,14 +94,3 @@ def warmup(
     write_json(console, json_file, as_json(report))
     if cache.enabled and not cache.writable:
         raise Failure(f"nothing that was compiled here serves another process: kernels are {cache.describe()}")
-
-
-def _params(
-    protocol: ProtocolName, key_holder: KeyHolderName, threat: ThreatName, asked: dict[str, Any]
-) -> RoundParams | HEParams:
-    import secagg
-
-    asked["protocol"] = protocol.value
-    if protocol in (ProtocolName.BFV, ProtocolName.CKKS):
-        return secagg.HEParams.plan(key_holder=key_holder.value, **asked)
-    return secagg.RoundParams.plan(threat=threat.value, **asked)

@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import enum
+from typing import Any
+
+import typer
+
+from secagg.errors import SecAggError
+from secagg.protocol import WINGS, protocol_named, protocol_names
+
+_OWN_NAMES = tuple(name for home in WINGS.values() for name in home.names)
 
 
-class ProtocolName(enum.StrEnum):
-    """The values of ``--protocol``."""
+def protocol_option(text: str) -> Any:
+    """Return the option ``--protocol``: any name of the registry, also one that another package brings."""
+    return typer.Option(
+        help=text,
+        metavar=f"<{'|'.join((*_OWN_NAMES, 'NAME'))}>",
+        callback=_known_protocol,
+        autocompletion=_completed_protocol,
+    )
 
-    SECAGG = "secagg"
-    SECAGG_PLUS = "secagg+"
-    BFV = "bfv"
-    CKKS = "ckks"
+
+def _known_protocol(name: str) -> str:
+    if name not in _OWN_NAMES:  # these are known without loading anything
+        try:
+            protocol_named(name)
+        except SecAggError as problem:
+            raise typer.BadParameter(str(problem)) from None
+    return name
+
+
+def _completed_protocol(begun: str) -> list[str]:
+    return [name for name in protocol_names() if name.startswith(begun)]
 
 
 class KeyHolderName(enum.StrEnum):

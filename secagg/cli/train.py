@@ -11,10 +11,11 @@ from rich.console import Console
 
 from secagg.cli.errors import require
 from secagg.cli.machine import kernels_text
-from secagg.cli.options import FederationName, KeyHolderName, ProtocolName, ThreatName
+from secagg.cli.options import FederationName, KeyHolderName, ThreatName, protocol_option
 from secagg.cli.output import JsonFile, check_outputs, say_written, screen, write_json
 from secagg.cohort import PLANNED_CORRUPT, PLANNED_DROPOUT
 from secagg.errors import InputError, TooFewClients
+from secagg.protocol import DEFAULT_PROTOCOL, protocol_named
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -39,9 +40,8 @@ def train(
         PLANNED_CORRUPT
     ),
     protocol: Annotated[
-        ProtocolName,
-        typer.Option(help="Complete graph, or sparse where safe; or homomorphic sums."),
-    ] = ProtocolName.SECAGG_PLUS,
+        str, protocol_option("Complete graph, or sparse where safe; or homomorphic sums.")
+    ] = DEFAULT_PROTOCOL,
     key_holder: Annotated[
         KeyHolderName,
         typer.Option(help="Who decrypts homomorphic sums; any one of 'clients' with the aggregator reads everybody."),
@@ -59,7 +59,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a model across simulated hospitals, every sum through the protocol, and compare with the clear."""
-    require("sklearn", *(("tenseal", "zstandard") if protocol in (ProtocolName.BFV, ProtocolName.CKKS) else ()))
+    require("sklearn", *protocol_named(protocol).packages)
     check_outputs(json_file, plot_file)
     from secagg.encoding.fixed_point import FixedPoint
     from secagg.training.driver import Settings
@@ -71,7 +71,7 @@ def train(
         dropout=dropout,
         actual_dropout=actual_dropout,
         corrupt=corrupt,
-        protocol=protocol.value,
+        protocol=protocol,
         threat=threat.value,
         key_holder=key_holder.value,
         encoding=FixedPoint(clip=clip, bits=bits),
@@ -128,7 +128,7 @@ def _train(console: Console, federation: Federation, settings: Settings) -> Outc
         scaled=scaled,
         secure=tuple(secure),
         plain=plain,
-        comparison=driver.compare(scaled, settings, secure, plain),
+        comparison=driver.compare_runs(scaled, settings, secure, plain),
         kernels_compiled=compiled,
     )
     view.result(outcome)

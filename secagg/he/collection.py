@@ -10,7 +10,7 @@ import numpy as np
 
 from secagg.errors import DecodeError, InputError, PeerFault, StaleMessage, TooFewClients
 from secagg.he.ciphertexts import RunningSum
-from secagg.he.messages import Kind, Members, Opening, session_identifier
+from secagg.he.messages import HEKind, Members, Opening, session_identifier
 from secagg.he.params import HEParams
 from secagg.identity import SIGNATURE_BYTES, Directory
 from secagg.wire import Buffer, open_message
@@ -90,7 +90,7 @@ class Collection:
             raise PeerFault(client, "it is not in the directory")
         try:
             header, body = open_message(payload)
-            if header.kind != Kind.UPLOAD or header.sender != client:
+            if header.kind != HEKind.UPLOAD or header.sender != client:
                 raise DecodeError("it sent another message than its own upload")
             if header.session != self.session_id:
                 raise DecodeError("its upload belongs to another session, key or context")
@@ -108,34 +108,8 @@ class Collection:
         self._taken = (members, self.running.plus(residues))
 
 
-def checked_cohort(params: HEParams, directory: Directory) -> Directory:
-    """Return the directory.
-
-    Raises:
-        InputError: an argument is of another type, or the directory holds another number of clients.
-    """
-    if not isinstance(params, HEParams):
-        raise InputError(f"params must be HEParams, got {type(params).__name__}")
-    if not isinstance(directory, Directory):
-        raise InputError(f"directory must be a Directory of the clients, got {type(directory).__name__}")
-    if len(directory) != params.clients:
-        raise InputError(f"the directory must hold the sum's {params.clients} clients, it holds {len(directory)}")
-    return directory
-
-
 def session_of(
     params: HEParams, context: bytes, opening: Opening, directory: Directory, decryptor: bytes | None
 ) -> bytes:
     """Return the identifier of the session that an opening begins; ``context`` is a digest."""
     return session_identifier(params, context, opening, directory.digest(), decryptor or b"")
-
-
-def check_restored(*pins: tuple[str, bytes, bytes]) -> None:
-    """Check that a session is restored with what it was built with: what each is called, what is given, what was saved.
-
-    Raises:
-        InputError: one differs.
-    """
-    for what, given, saved in pins:
-        if given != saved:
-            raise InputError(f"the saved session was built with another {what}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -15,19 +16,20 @@ from secagg.he.chains import Chain
 from secagg.he.ciphertexts import Residues, pack_residues, unpack_residues
 from secagg.he.engine import Decryptor, Encryptor
 from secagg.he.flooding import flood
-from secagg.he.messages import Kind, key_identifier
+from secagg.he.messages import HEKind, key_identifier
 from secagg.he.params import HEParams
 from secagg.he.slots import real_values, unpack_words
 from secagg.identity import SIGNATURE_BYTES, Directory, Identity
 from secagg.primitives.kdf import DIGEST_BYTES
 from secagg.primitives.randomness import Randomness, draw, system_randomness
 from secagg.primitives.signature import SigningKey, check_public
-from secagg.session.guard import Entry, Single, exclusive, in_own_process
+from secagg.session.guard import exclusive, in_own_process
+from secagg.session.keeping import UNSET, Keep, Keeper, SealKey, given_key
 from secagg.wire import ID_BYTES, SERVER, Buffer, Header, open_message
 
 _FLOODING_SECRET_BYTES = 32
 _RECORD_BYTES = ID_BYTES + DIGEST_BYTES
-_PURPOSE = b"decryption key"
+_PURPOSE = b"homomorphic/key"
 _ALONE = 0
 """The decryptor's place in the directory of one that its signatures are checked against."""
 
@@ -55,7 +57,7 @@ class PublicKey:
 
     def message(self, signing_key: SigningKey) -> bytes:
         """Return the signed message that ``open`` reads, for every client."""
-        header = Header(kind=Kind.PUBLIC_KEY, sender=SERVER, session=self.key_id)
+        header = Header(kind=HEKind.PUBLIC_KEY, sender=SERVER, session=self.key_id)
         return header.encode() + self.packed + sign(signing_key, header, self.packed)
 
     @classmethod
@@ -73,7 +75,7 @@ class PublicKey:
         """
         check_decryptor(decryptor)
         header, body = open_message(payload)
-        if header.kind != Kind.PUBLIC_KEY or header.sender != SERVER:
+        if header.kind != HEKind.PUBLIC_KEY or header.sender != SERVER:
             raise DecodeError("not a public key")
         end = params.public_key_bytes
         if len(body) != end + SIGNATURE_BYTES:
@@ -106,7 +108,15 @@ class _SavedKey:
     retired: bool
 
 
-class DecryptionKey(Single):
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Record:
+    """What a key has released: session -> digest of its sum; and whether it was retired."""
+
+    sums: Mapping[bytes, bytes] = field(default_factory=dict)
+    retired: bool = False
+
+
+class DecryptionKey(Keeper):
     """A secret key, and the record of what it has released. It serves one party, or every client (``key_holder``).
 
     What comes out of it is the sum over a cohort, exact or flooded, never a decryption as it is. Of a session it
@@ -114,29 +124,66 @@ class DecryptionKey(Single):
     after ``params.releases`` sums, and is **retired** for good when a decryption shows that some ciphertext was not
     made as specified: each such refusal tells its maker a bit about the key.
 
-    Make ``save()`` durable before anything released leaves, else a budget can be spent twice, and a session release
-    two sums. It grows by 64 bytes with each release.
+    The state rule is kept for you: ``keep`` has made the key durable before ``generate`` returns it, and its record of
+    a release before that release exists; else a budget could be spent twice, and a session release two sums. Its state
+    grows by 64 bytes with each release.
 
     Several sessions may share a key. One thread at a time is served, another gets LocalProtocolError and may call
     again; a forked child is served never.
     """
 
-    __slots__ = ("_decryptor", "_entry", "_flooding", "_params", "_public", "_retired", "_sums")
+    _what = "decryption key"
 
-    def __init__(self, params: HEParams, decryptor: Decryptor, flooding: bytes) -> None:
+    def __init__(
+        self,
+        params: HEParams,
+        decryptor: Decryptor,
+        flooding: bytes,
+        record: _Record,
+        *,
+        keep: Keep,
+        seal_key: SealKey,
+        randomness: Randomness,
+    ) -> None:
         self._params, self._decryptor, self._flooding = params, decryptor, flooding
-        self._retired = False
-        self._sums: dict[bytes, bytes] = {}
         packed = pack_residues(decryptor.public_key()[None], params.chain.primes)
         self._public = PublicKey(params=params, packed=packed)
-        self._entry = Entry("decryption key")
+        self._begin(record, keep, seal_key, randomness)
 
     @classmethod
-    def generate(cls, params: HEParams, *, randomness: Randomness = system_randomness) -> DecryptionKey:
-        """Make a key pair; TenSEAL draws it from the operating system, ``randomness`` gives the flooding's secret."""
+    def generate(
+        cls,
+        params: HEParams,
+        *,
+        keep: Keep,
+        seal_key: SealKey = UNSET,
+        randomness: Randomness = system_randomness,
+    ) -> DecryptionKey:
+        """Make a key pair; TenSEAL draws it from the operating system, ``randomness`` gives the flooding's secret.
+
+        Args:
+            params: what the key is for.
+            keep: makes the key durable, and returns when it is: now, and at each release; see ``secagg.ClientSession``.
+                With ``DEFERRED`` this returns a ``Pending`` of the key.
+            seal_key: 32 bytes that it is sealed under; None leaves it in the clear, and must be said where it is kept.
+            randomness: see above.
+
+        Raises:
+            InputError: an argument is not as described.
+        """
         if not isinstance(params, HEParams):
             raise InputError(f"params must be HEParams, got {type(params).__name__}")
-        return cls(params, Decryptor(params.scheme), draw(randomness, _FLOODING_SECRET_BYTES))
+        flooding = draw(randomness, _FLOODING_SECRET_BYTES)
+        key = cls(
+            params,
+            Decryptor(params.scheme),
+            flooding,
+            _Record(),
+            keep=keep,
+            seal_key=seal_key,
+            randomness=randomness,
+        )
+        return key._step(lambda: "generate", key._at, key)
 
     def __repr__(self) -> str:
         state = "retired" if self.retired else f"{self.releases_left} releases left"
@@ -161,46 +208,51 @@ class DecryptionKey(Single):
     @property
     def retired(self) -> bool:
         """Whether a malformed ciphertext has ended this key, for good."""
-        return self._retired
+        retired: bool = self._at.retired
+        return retired
 
     @property
     def released(self) -> int:
         """How many sums this key has released; the same sum again is no other one."""
-        return len(self._sums)
+        return len(self._at.sums)
 
     @property
     def releases_left(self) -> int:
         """How many sums this key may still release."""
         return 0 if self.retired else self.params.releases - self.released
 
-    @in_own_process
-    def save(self, *, seal_key: bytes | None = None, randomness: Randomness = system_randomness) -> bytes:
-        """Return this key as bytes, which are secret: in the clear, or sealed under a 32-byte key."""
-        sums = self._sums.copy()
+    def _state_of(self, at: _Record, seal_key: bytes | None) -> snapshot.SavedState:
         value = _SavedKey(
             params=self.params,
             pair=self._decryptor.secret_bytes(),
             flooding=self._flooding,
-            released=len(sums),
-            sums=b"".join(session + digest for session, digest in sums.items()),
-            retired=self.retired,
+            released=len(at.sums),
+            sums=b"".join(session + digest for session, digest in at.sums.items()),
+            retired=at.retired,
         )
-        return snapshot.save(value, known=_KNOWN, purpose=_PURPOSE, seal_key=seal_key, randomness=randomness)
+        return snapshot.save(value, known=_KNOWN, purpose=_PURPOSE, seal_key=seal_key, randomness=self._randomness)
 
     @classmethod
-    def restore(cls, saved: Buffer, *, seal_key: bytes | None = None) -> DecryptionKey:
-        """Return the key that ``save`` wrote. What is read must be the caller's own: TenSEAL parses it.
+    def restore(
+        cls,
+        saved: Buffer,
+        *,
+        keep: Keep,
+        seal_key: SealKey = UNSET,
+        randomness: Randomness = system_randomness,
+    ) -> DecryptionKey:
+        """Return the key that ``keep`` was given, or ``save`` returned. It must be the caller's own: TenSEAL parses it.
 
         Raises:
             DecodeError: the bytes are damaged, of another kind, or sealed under another key.
+            InputError: an argument is not as described.
         """
-        value = snapshot.load(saved, known=_KNOWN, purpose=_PURPOSE, seal_key=seal_key)
+        value = snapshot.load(saved, known=_KNOWN, purpose=_PURPOSE, seal_key=given_key(seal_key))
         if not isinstance(value, _SavedKey) or len(value.flooding) != _FLOODING_SECRET_BYTES:
             raise DecodeError("a saved key's fields are not a key's")
-        sums = _sums_of(value)
-        key = cls(value.params, Decryptor(value.params.scheme, value.pair), value.flooding)
-        key._sums, key._retired = sums, value.retired
-        return key
+        record = _Record(sums=_sums_of(value), retired=value.retired)
+        decryptor = Decryptor(value.params.scheme, value.pair)
+        return cls(value.params, decryptor, value.flooding, record, keep=keep, seal_key=seal_key, randomness=randomness)
 
     @in_own_process
     def check_usable(self) -> None:
@@ -221,11 +273,21 @@ class DecryptionKey(Single):
         Raises:
             LocalProtocolError: another sum of the session was released, the key is retired, or its budget is spent.
         """
-        known = self._sums.get(session)
+        known = self._at.sums.get(session)
         if known is None or self.retired:
             self.check_usable()
         elif known != digest:
             raise LocalProtocolError("the key has released another sum of this session: it releases no second one")
+
+    def check_settled(self, session: bytes) -> None:
+        """Check that no release of this session waits for the key to be kept: its uploads must stay what they are.
+
+        Raises:
+            LocalProtocolError: one does.
+        """
+        held = self._line[1]
+        if held is not None and isinstance(held.call, tuple) and held.call[0] == session:
+            self._check_free()
 
     @exclusive
     def release(self, residues: Residues, survivors: int, session: bytes, digest: bytes) -> NDArray[Any]:
@@ -249,16 +311,19 @@ class DecryptionKey(Single):
         """
         if len(session) != ID_BYTES or len(digest) != DIGEST_BYTES:
             raise InputError(f"a session's identifier takes {ID_BYTES} bytes, a sum's digest {DIGEST_BYTES}")
+        if held := self._held_step(lambda: (session, digest)):
+            settled: NDArray[Any] = self._settle(held)
+            return settled
         self.check_releasable(session, digest)
+        sums = {**self._at.sums, session: digest}
+        answer: Any  # an error is raised once it is durable
         try:
-            values = self._open(residues, survivors, session, digest)
-        except InconsistentSum:
-            self._retired = True
-            self._sums[session] = digest
-            raise
+            answer, retired = self._open(residues, survivors, session, digest), False
+        except InconsistentSum as refusal:
+            answer, retired = refusal, True
         # Recorded once there is something to show, and before it is shown: what is cut off before may come again
-        self._sums[session] = digest
-        return values
+        released: NDArray[Any] = self._step(lambda: (session, digest), _Record(sums=sums, retired=retired), answer)
+        return released
 
     def _open(self, residues: Residues, survivors: int, session: bytes, digest: bytes) -> NDArray[Any]:
         params, decryptor = self.params, self._decryptor

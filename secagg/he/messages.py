@@ -18,14 +18,13 @@ from secagg.errors import DecodeError
 from secagg.he.params import HEParams
 from secagg.primitives.kdf import Label, digest
 from secagg.wire import ID_BYTES, SUITE, VERSION, Reader, bitmap_bytes, decode_bitmap, encode_bitmap, expect_length
+from secagg.wire import Members as Members
 
-Members = NDArray[np.bool_]
-
-STAGES = ("encrypted_input", "release")
+HE_STAGES = ("encrypted_input", "release")
 """What is waited for: every client's upload, then what the key's holder releases. Clients drop out before the first."""
 
 
-class Kind(enum.IntEnum):
+class HEKind(enum.IntEnum):
     """Which message it is; kinds below 32 belong to the pairwise protocols."""
 
     PUBLIC_KEY = 32
@@ -74,7 +73,7 @@ class ReleaseRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Release:
+class ReleasedSum:
     """Decryptor to aggregator: the sum and whose it is; words of the ring with BFV, binary64 with CKKS."""
 
     members: Members
@@ -94,7 +93,7 @@ class Release:
         return encode_bitmap(self.members) + self.values.astype("<f8").tobytes()
 
     @classmethod
-    def decode(cls, body: memoryview, params: HEParams) -> Release:
+    def decode(cls, body: memoryview, params: HEParams) -> ReleasedSum:
         """Read a body."""
         expect_length(body, cls.body_bytes(params), "a release")
         reader = Reader(body, "a release")

@@ -9,17 +9,16 @@ import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from secagg.arguments import check_choice, checked_integer, checked_rate
 from secagg.cohort import (
     MAX_CLIENTS,
     PLANNED_CORRUPT,
     PLANNED_DROPOUT,
-    Cohort,
+    CohortCounts,
     Threat,
     check_honest_survivors,
-    cohort_of,
 )
 from secagg.encoding.fixed_point import MAX_DIMENSION, MAX_WEIGHT, FixedPoint
 from secagg.encoding.ring import packed_bytes
@@ -28,7 +27,7 @@ from secagg.he import noise
 from secagg.he.chains import CHAINS, MIN_SECURITY_BITS, Chain, batching_prime
 from secagg.he.engine import Scheme
 
-Protocol = Literal["bfv", "ckks"]
+HEName = Literal["bfv", "ckks"]
 KeyHolder = Literal["decryptor", "clients"]
 
 MAX_RELEASES = 1 << 20
@@ -51,7 +50,7 @@ DECRYPTOR_HOLDS_THE_KEY = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HEParams:
+class HEParams(CohortCounts):
     """What all parties of a homomorphic sum agree on. Build it with ``plan``; every field is checked however it is
     built.
 
@@ -86,7 +85,7 @@ class HEParams:
     max_weight: int
     dropout: float
     corrupt: float
-    protocol: Protocol
+    protocol: HEName
     key_holder: KeyHolder
     chain: Chain
     codes_per_slot: int
@@ -114,7 +113,7 @@ class HEParams:
         max_weight: int = 1,
         dropout: float = PLANNED_DROPOUT,
         corrupt: float = PLANNED_CORRUPT,
-        protocol: Protocol = "bfv",
+        protocol: HEName = "bfv",
         key_holder: KeyHolder = "decryptor",
         releases: int = 100,
         flooding_bits: int | None = None,
@@ -124,7 +123,7 @@ class HEParams:
         Raises:
             ParameterError: no set of ``CHAINS`` carries such a sum; the text says what would have to change.
         """
-        check_choice("protocol", protocol, get_args(Protocol))
+        check_choice("protocol", protocol, get_args(HEName))
         if flooding_bits is None:
             flooding_bits = 0 if protocol == "bfv" else MIN_FLOODING_BITS
         best: HEParams | None = None
@@ -155,26 +154,6 @@ class HEParams:
         if best is None:
             raise problem or ParameterError("no set of parameters carries this sum")
         return best
-
-    @property
-    def cohort(self) -> Cohort:
-        """The counts behind the rates, rounded up."""
-        return cohort_of(self.clients, self.corrupt, self.dropout)
-
-    @property
-    def corrupt_count(self) -> int:
-        """A, how many clients may pool what they see with the aggregator."""
-        return self.cohort.corrupt
-
-    @property
-    def dropout_count(self) -> int:
-        """D, how many clients may vanish."""
-        return self.cohort.dropouts
-
-    @property
-    def minimum_survivors(self) -> int:
-        """S = n - D, the fewest uploads that a released sum holds."""
-        return self.cohort.survivors
 
     @property
     def threat(self) -> Threat:
@@ -276,7 +255,7 @@ class HEParams:
             self.max_weight,
             self.dropout,
             self.corrupt,
-            get_args(Protocol).index(self.protocol),
+            get_args(HEName).index(self.protocol),
             get_args(KeyHolder).index(self.key_holder),
             CHAINS.index(self.chain),
             self.codes_per_slot,
@@ -293,36 +272,48 @@ class HEParams:
             DecodeError: the bytes are not an encoding of parameters.
             ParameterError: they are, but of unsafe ones.
         """
-        if not isinstance(payload, bytes) or len(payload) != _LAYOUT.size:
-            raise DecodeError(f"parameters of a homomorphic sum are {_LAYOUT.size} bytes")
-        n, d, clip, bits, weight, dropout, corrupt, *rest = _LAYOUT.unpack(payload)
-        protocol, holder, chain, codes, scale, flooding, releases = rest
-        choices = ((protocol, get_args(Protocol)), (holder, get_args(KeyHolder)), (chain, CHAINS))
-        if any(index >= len(known) for index, known in choices):
-            raise DecodeError("parameters hold a value that this version does not know")
-        params = cls(
-            clients=n,
-            dimension=d,
-            encoding=FixedPoint(clip=clip, bits=bits),
-            max_weight=weight,
-            dropout=dropout,
-            corrupt=corrupt,
-            protocol=get_args(Protocol)[protocol],
-            key_holder=get_args(KeyHolder)[holder],
-            chain=CHAINS[chain],
-            codes_per_slot=codes,
-            scale_bits=scale,
-            releases=releases,
-            flooding_bits=flooding,
-        )
+        said = cls.read_unproved(payload)
+        encoding = FixedPoint(clip=said.pop("clip"), bits=said.pop("bits"))
+        params = cls(encoding=encoding, **said)
         if params.encode() != payload:
             raise DecodeError("parameters are not encoded canonically")
         return params
 
+    @staticmethod
+    def read_unproved(payload: bytes) -> dict[str, Any]:
+        """Return what ``encode`` wrote, field by field, checked for nothing but its form.
+
+        Raises:
+            DecodeError: the bytes are not an encoding of parameters.
+        """
+        if not isinstance(payload, bytes) or len(payload) != _LAYOUT.size:
+            raise DecodeError(f"parameters of a homomorphic sum are {_LAYOUT.size} bytes")
+        n, d, clip, bits, weight, dropout, corrupt, *rest = _LAYOUT.unpack(payload)
+        protocol, holder, chain, codes, scale, flooding, releases = rest
+        choices = ((protocol, get_args(HEName)), (holder, get_args(KeyHolder)), (chain, CHAINS))
+        if any(index >= len(known) for index, known in choices):
+            raise DecodeError("parameters hold a value that this version does not know")
+        return {
+            "clients": n,
+            "dimension": d,
+            "clip": clip,
+            "bits": bits,
+            "max_weight": weight,
+            "dropout": dropout,
+            "corrupt": corrupt,
+            "protocol": get_args(HEName)[protocol],
+            "key_holder": get_args(KeyHolder)[holder],
+            "chain": CHAINS[chain],
+            "codes_per_slot": codes,
+            "scale_bits": scale,
+            "releases": releases,
+            "flooding_bits": flooding,
+        }
+
     def _check_ranges(self) -> None:
         if not isinstance(self.encoding, FixedPoint):
             raise ParameterError(f"encoding must be a FixedPoint, got {type(self.encoding).__name__}")
-        check_choice("protocol", self.protocol, get_args(Protocol))
+        check_choice("protocol", self.protocol, get_args(HEName))
         check_choice("key_holder", self.key_holder, get_args(KeyHolder))
         exact = self.protocol == "bfv"
         bounds = {
@@ -370,7 +361,7 @@ class HEParams:
 
 
 def _choices(
-    protocol: Protocol, clients: int, dimension: int, releases: int, flooding_bits: int
+    protocol: HEName, clients: int, dimension: int, releases: int, flooding_bits: int
 ) -> Iterator[tuple[Chain, int, int]]:
     """Yield chains with codes a slot and scale, the roomiest last; what does not hold is refused when it is built."""
     for chain in CHAINS:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from secagg.cohort import Threat
 from secagg.encoding.fixed_point import decode_mean
-from secagg.he.messages import STAGES
+from secagg.he.messages import HE_STAGES
 from secagg.he.params import HEParams, KeyHolder
 
 
@@ -119,7 +119,7 @@ Sum = ExactSum | ApproximateSum
 def sum_of(params: HEParams, ids: Sequence[int], members: NDArray[np.bool_], values: NDArray[Any]) -> Sum:
     """Return a released sum as a result; ``ids`` ascend, ``members`` are those in the sum."""
     survivors = tuple(one for one, present in zip(ids, members.tolist(), strict=True) if present)
-    dropped = {one: STAGES[0] for one, present in zip(ids, members.tolist(), strict=True) if not present}
+    dropped = {one: HE_STAGES[0] for one, present in zip(ids, members.tolist(), strict=True) if not present}
     values.flags.writeable = False  # results hand the array out: a caller's slip must not change the session's own
     if params.protocol == "bfv":
         return ExactSum(params=params, survivors=survivors, dropped=dropped, words=values)

@@ -90,19 +90,57 @@ class Fixed(Secret):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Shared(Secret):
-    """Shares are out; the neighbours' are awaited. Keys run over the ``neighbours`` in U1, ascending.
+class Place(Secret):
+    """Where a client stands in a session: every state from ``Shared`` to ``Checked`` holds it.
 
-    ``ids`` is the roster's, uint64[n], here and below. ``beacon`` is the ``beacon_digest`` that the shares were signed
-    with and the upload will be; empty in the semi-honest model.
+    Attributes:
+        session_id: the session's identifier.
+        position: the client's own place in the roster.
+        ids: the roster's, uint64[n].
+        neighbours: positions of the neighbours that are still in, ascending: those in U1, then those in U2.
     """
 
     session_id: bytes
-    beacon: bytes
     position: int
     ids: NDArray[np.uint64]
-    advertised: Members
     neighbours: NDArray[np.uint32]
+
+
+class _Placed(Secret):
+    """A state with a place, whose parts are read as its own."""
+
+    __slots__ = ()
+
+    place: Place
+
+    @property
+    def session_id(self) -> bytes:
+        return self.place.session_id
+
+    @property
+    def position(self) -> int:
+        return self.place.position
+
+    @property
+    def ids(self) -> NDArray[np.uint64]:
+        return self.place.ids
+
+    @property
+    def neighbours(self) -> NDArray[np.uint32]:
+        return self.place.neighbours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Shared(_Placed):
+    """Shares are out; the neighbours' are awaited. Keys run over the ``neighbours`` in U1.
+
+    ``beacon`` is the ``beacon_digest`` that the shares were signed with and the upload will be; empty in the
+    semi-honest model.
+    """
+
+    place: Place
+    beacon: bytes
+    advertised: Members
     opening_keys: bytes
     mask_publics: bytes
     mask_secret: bytes
@@ -110,20 +148,17 @@ class Shared(Secret):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Ready(Secret):
-    """Everything but the vector is here. Keys and shares run over the ``neighbours`` in U2, ascending.
+class Ready(_Placed):
+    """Everything but the vector is here. Keys and shares run over the ``neighbours`` in U2.
 
     Attributes:
         accepted: digest of what the server relayed, for the upload to name; empty in the semi-honest model.
         shares: uint8[m, 2, 40 or 56].
     """
 
-    session_id: bytes
-    position: int
-    ids: NDArray[np.uint64]
+    place: Place
     shared: Members
     accepted: bytes
-    neighbours: NDArray[np.uint32]
     mask_publics: bytes
     mask_secret: bytes
     seed: bytes
@@ -131,27 +166,21 @@ class Ready(Secret):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Masked(Secret):
+class Masked(_Placed):
     """The masked vector is out; the survivor set is awaited."""
 
-    session_id: bytes
-    position: int
-    ids: NDArray[np.uint64]
+    place: Place
     shared: Members
-    neighbours: NDArray[np.uint32]
     shares: Bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Checked(Secret):
+class Checked(_Placed):
     """The survivor set is signed; a quorum's signatures of the same set are awaited (malicious-server model)."""
 
-    session_id: bytes
-    position: int
-    ids: NDArray[np.uint64]
+    place: Place
     shared: Members
     survivors: Members
-    neighbours: NDArray[np.uint32]
     shares: Bytes
 
 

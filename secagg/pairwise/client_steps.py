@@ -7,6 +7,7 @@ or a global, and randomness is an argument. Source: CCS 2017 figure 4; CCS 2020 
 from __future__ import annotations
 
 import hmac
+from dataclasses import replace
 from typing import SupportsIndex
 
 import numpy as np
@@ -20,6 +21,7 @@ from secagg.pairwise.client_states import (
     Fixed,
     Masked,
     Party,
+    Place,
     Ready,
     Shared,
 )
@@ -88,13 +90,16 @@ def advertise_keys(
     return state, message
 
 
-def fix_roster(party: Party, state: Advertised, roster: Roster) -> Fixed:
+def fix_roster(party: Party, state: Advertised, roster: Roster, identity: Identity | None) -> Fixed:
     """Check the roster and compute the session's identifier from it; from here on nobody can join or change keys.
 
     Raises:
-        ServerFault: the roster misses this client, alters its entry, or repeats its keys.
+        ServerFault: the roster is not the cohort of the identity's directory, misses this client, alters its entry, or
+            repeats its keys.
         TooFewClients: fewer than S advertised.
     """
+    if identity is not None and list(identity.directory) != roster.ids.tolist():
+        raise ServerFault("the roster is not the directory's cohort")
     position = _own_position(party, state, roster)
     check_survivors(party.params, roster.advertised, "clients that advertised keys")
     return Fixed(
@@ -160,12 +165,9 @@ def share_keys(
             dealt.append(commitments.commit(identity, state.session_id, position, peer, records[index]))
         opening.append(opening_key)
     shared = Shared(
-        session_id=state.session_id,
+        place=Place(session_id=state.session_id, position=position, ids=roster.ids, neighbours=neighbours),
         beacon=b"" if identity is None else beacon_digest(beacon),
-        position=position,
-        ids=roster.ids,
         advertised=roster.advertised,
-        neighbours=neighbours,
         opening_keys=b"".join(opening),
         mask_publics=entries[:, PUBLIC_BYTES : 2 * PUBLIC_BYTES].tobytes(),
         mask_secret=state.mask_secret,
@@ -209,12 +211,9 @@ def receive_shares(party: Party, state: Shared, relay: RelayedShares, directory:
     _check_canonical(shares, ids)
     publics = np.frombuffer(state.mask_publics, dtype=np.uint8).reshape(-1, PUBLIC_BYTES)
     return Ready(
-        session_id=state.session_id,
-        position=state.position,
-        ids=state.ids,
+        place=replace(state.place, neighbours=neighbours),
         shared=relay.shared,
         accepted=b"" if directory is None else accepted_digest(state.session_id, state.beacon, relay.encode()),
-        neighbours=neighbours,
         mask_publics=publics[present].tobytes(),
         mask_secret=state.mask_secret,
         seed=state.seed,
@@ -269,14 +268,7 @@ def mask_input(
         prefix=prefix,
         threads=threads,
     )
-    masked = Masked(
-        session_id=state.session_id,
-        position=state.position,
-        ids=state.ids,
-        shared=state.shared,
-        neighbours=state.neighbours,
-        shares=state.shares,
-    )
+    masked = Masked(place=state.place, shared=state.shared, shares=state.shares)
     return masked, payload, clipped
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from secagg.errors import DecodeError
 from secagg.identity import Directory, Identity, commitments_statement
-from secagg.pairwise.messages import DIGEST_BYTES, FORMATS, SALT_BYTES, Bytes
+from secagg.pairwise.messages import COMMITMENT_SALT_BYTES, DIGEST_BYTES, FORMATS, Bytes
 from secagg.primitives.kdf import Label, digest
 from secagg.primitives.randomness import Randomness, draw
 from secagg.primitives.shamir import SHARE_BYTES
@@ -23,7 +23,9 @@ _FORMAT = FORMATS["malicious-server"]
 def with_salts(shares: Bytes, randomness: Randomness) -> Bytes:
     """Append a fresh salt to every share: uint8[m, 2, 40] becomes the records uint8[m, 2, 56]."""
     count = shares.shape[0]
-    salts = np.frombuffer(draw(randomness, 2 * SALT_BYTES * count), dtype=np.uint8).reshape(count, 2, SALT_BYTES)
+    salts = np.frombuffer(draw(randomness, 2 * COMMITMENT_SALT_BYTES * count), dtype=np.uint8).reshape(
+        count, 2, COMMITMENT_SALT_BYTES
+    )
     return np.concatenate([shares, salts], axis=2)
 
 

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from secagg.cohort import Threat
 from secagg.errors import DecodeError
 
-Protocol = Literal["secagg", "secagg+"]
+PairwiseName = Literal["secagg", "secagg+"]
 Graph = Literal["complete", "harary"]
 
 _LAYOUT = struct.Struct("<IQdBQddBBBIIIB")
@@ -33,7 +33,7 @@ class UnprovedParams:
     max_weight: int
     dropout: float
     corrupt: float
-    protocol: Protocol
+    protocol: PairwiseName
     threat: Threat
     graph: Graph
     neighbours: int
@@ -50,7 +50,7 @@ class UnprovedParams:
             self.max_weight,
             self.dropout,
             self.corrupt,
-            get_args(Protocol).index(self.protocol),
+            get_args(PairwiseName).index(self.protocol),
             get_args(Threat).index(self.threat),
             get_args(Graph).index(self.graph),
             self.neighbours,
@@ -71,7 +71,7 @@ class UnprovedParams:
         if len(payload) != _LAYOUT.size:
             raise DecodeError(f"parameters take {_LAYOUT.size} bytes, got {len(payload)}")
         n, d, clip, bits, weight, dropout, corrupt, protocol, threat, graph, k, t, zero, width = _LAYOUT.unpack(payload)
-        choices = ((protocol, Protocol), (threat, Threat), (graph, Graph))
+        choices = ((protocol, PairwiseName), (threat, Threat), (graph, Graph))
         if zero or any(index >= len(get_args(known)) for index, known in choices):
             raise DecodeError("parameters hold a value that this version does not know")
         return cls(
@@ -82,7 +82,7 @@ class UnprovedParams:
             max_weight=weight,
             dropout=dropout,
             corrupt=corrupt,
-            protocol=get_args(Protocol)[protocol],
+            protocol=get_args(PairwiseName)[protocol],
             threat=get_args(Threat)[threat],
             graph=get_args(Graph)[graph],
             neighbours=k,

@@ -33,7 +33,7 @@ _RATE_NUDGE = 1e-14
 _ROUNDING = 1e-6
 """More than rounding moves a logarithm: sums of ln n! at 2**20 err by 1e-8."""
 
-Counts = int | NDArray[np.int64]
+CountOrCounts = int | NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,7 +289,7 @@ def _log_hypergeometric(population: int, marked: int, draws: int) -> tuple[int, 
     return first, _log_chance(population, marked, draws, np.arange(first, last + 1))
 
 
-def _log_chance(population: int, marked: Counts, draws: int, value: Counts) -> NDArray[np.float64]:
+def _log_chance(population: int, marked: CountOrCounts, draws: int, value: CountOrCounts) -> NDArray[np.float64]:
     """Return the log-probability that of ``draws`` from a population as many are marked as ``value`` says."""
     log_factorial = _log_factorials(population)
     logarithm: NDArray[np.float64] = (

@@ -10,6 +10,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.arguments import check_threads
 from secagg.encoding.fixed_point import ROUNDING_DTYPE, check_vector, check_weight, quantise_into
 from secagg.encoding.ring import lane_dtype, pack_into, packed_bytes
 from secagg.errors import InputError
@@ -49,16 +50,6 @@ def mask_vector(
     if bad := sum(not_finite for _, not_finite in counts):
         raise InputError(f"a vector must be finite, but {bad} of its {params.dimension} values are not")
     return payload.getvalue(), sum(clipped for clipped, _ in counts) / max(params.dimension, 1)
-
-
-def check_threads(threads: int) -> None:
-    """Check a number of threads.
-
-    Raises:
-        InputError: it is not a positive integer.
-    """
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise InputError(f"threads must be a positive integer, got {threads!r}")
 
 
 def _run_blocks(work: _Blocks, count: int, threads: int) -> list[tuple[int, int]]:

@@ -18,15 +18,15 @@ from secagg.encoding.ring import packed_bytes, padding_is_zero
 from secagg.errors import DecodeError
 from secagg.identity import SIGNATURE_BYTES
 from secagg.primitives.aead import TAG_BYTES
+from secagg.primitives.kdf import DIGEST_BYTES as DIGEST_BYTES
 from secagg.primitives.shamir import SHARE_BYTES, check_shares
 from secagg.wire import ID_BYTES, SERVER, Reader, bitmap_bytes, decode_bitmap, encode_bitmap, expect_length
+from secagg.wire import Members as Members
 
 Bytes = NDArray[np.uint8]
-Members = NDArray[np.bool_]
 
 PUBLIC_BYTES = 32
-DIGEST_BYTES = 32
-SALT_BYTES = 16
+COMMITMENT_SALT_BYTES = 16
 MASK_KEY_SHARE, SEED_SHARE = 0, 1
 """Which secret a share is of, and its place among the two that are dealt together."""
 ADVERTISEMENT_BYTES = 2 * PUBLIC_BYTES + DIGEST_BYTES
@@ -67,8 +67,8 @@ FORMATS: dict[Threat, Format] = {
     "malicious-server": Format(
         signature_bytes=SIGNATURE_BYTES,
         entry_bytes=ADVERTISEMENT_BYTES + SIGNATURE_BYTES,
-        release_bytes=SHARE_BYTES + SALT_BYTES,
-        dealt_bytes=2 * (SHARE_BYTES + SALT_BYTES) + TAG_BYTES + 2 * DIGEST_BYTES + SIGNATURE_BYTES,
+        release_bytes=SHARE_BYTES + COMMITMENT_SALT_BYTES,
+        dealt_bytes=2 * (SHARE_BYTES + COMMITMENT_SALT_BYTES) + TAG_BYTES + 2 * DIGEST_BYTES + SIGNATURE_BYTES,
         accepted_bytes=DIGEST_BYTES,
     ),
 }

@@ -14,14 +14,16 @@ from secagg.cohort import (
     PLANNED_CORRUPT,
     PLANNED_DROPOUT,
     Cohort,
+    CohortCounts,
     Threat,
     check_honest_survivors,
     cohort_of,
 )
 from secagg.encoding.fixed_point import MAX_DIMENSION, MAX_WEIGHT, FixedPoint
+from secagg.encoding.ring import MAX_RING_BITS
 from secagg.errors import DecodeError, ParameterError
 from secagg.pairwise.encoded_params import Graph as Graph
-from secagg.pairwise.encoded_params import Protocol as Protocol
+from secagg.pairwise.encoded_params import PairwiseName as PairwiseName
 from secagg.pairwise.encoded_params import UnprovedParams
 from secagg.pairwise.graph_parameters import (
     MAX_RATE_SUM,
@@ -34,7 +36,6 @@ from secagg.pairwise.graph_parameters import (
     smallest_uncuttable_graph,
 )
 
-MAX_RING_BITS = 64
 MIN_SPARSE_CLIENTS = 40
 """Below this a sparse graph saves nothing and its counts round to no tolerance."""
 MAX_COMPLETE_CLIENTS = 4096
@@ -42,7 +43,7 @@ MAX_COMPLETE_CLIENTS = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoundParams:
+class RoundParams(CohortCounts):
     """What all parties of a round agree on. Build it with ``plan``; every field is checked however it is built.
 
     Attributes:
@@ -70,7 +71,7 @@ class RoundParams:
     max_weight: int
     dropout: float
     corrupt: float
-    protocol: Protocol
+    protocol: PairwiseName
     threat: Threat
     graph: Graph
     neighbours: int
@@ -93,7 +94,7 @@ class RoundParams:
         max_weight: int = 1,
         dropout: float = PLANNED_DROPOUT,
         corrupt: float = PLANNED_CORRUPT,
-        protocol: Protocol = "secagg+",
+        protocol: PairwiseName = "secagg+",
         threat: Threat = "semi-honest",
         threshold: int | None = None,
         ring_bits: int | None = None,
@@ -109,7 +110,7 @@ class RoundParams:
         """
         clients = checked_integer("clients", clients, 1, MAX_CLIENTS)
         corrupt, dropout = checked_rate("corrupt", corrupt), checked_rate("dropout", dropout)
-        check_choice("protocol", protocol, get_args(Protocol))
+        check_choice("protocol", protocol, get_args(PairwiseName))
         check_choice("threat", threat, get_args(Threat))
         # All that is cheap before the search, which is not
         dimension = checked_integer("dimension", dimension, 0, MAX_DIMENSION)
@@ -137,26 +138,6 @@ class RoundParams:
             threshold=planned if threshold is None else threshold,
             ring_bits=width if ring_bits is None else ring_bits,
         )
-
-    @property
-    def cohort(self) -> Cohort:
-        """The counts behind the rates, rounded up."""
-        return cohort_of(self.clients, self.corrupt, self.dropout)
-
-    @property
-    def corrupt_count(self) -> int:
-        """A, how many clients may collude with the server: the rate times n, rounded up."""
-        return self.cohort.corrupt
-
-    @property
-    def dropout_count(self) -> int:
-        """D, how many clients may vanish: the rate times n, rounded up."""
-        return self.cohort.dropouts
-
-    @property
-    def minimum_survivors(self) -> int:
-        """S = n - D, the fewest inputs that a sum may hold; every client checks it before it releases anything."""
-        return self.cohort.survivors
 
     @property
     def quorum(self) -> int:
@@ -237,7 +218,7 @@ class RoundParams:
             object.__setattr__(self, name, checked_integer(name, getattr(self, name), low, high))
         for name in ("corrupt", "dropout"):
             object.__setattr__(self, name, checked_rate(name, getattr(self, name)))
-        for name, choices in (("protocol", Protocol), ("threat", Threat), ("graph", Graph)):
+        for name, choices in (("protocol", PairwiseName), ("threat", Threat), ("graph", Graph)):
             check_choice(name, getattr(self, name), get_args(choices))
 
     def _prove_cohort(self) -> None:
@@ -313,7 +294,7 @@ def _complete_limits(cohort: Cohort, threat: Threat) -> tuple[int, int]:
 
 
 def _sparse_graph(
-    protocol: Protocol, threat: Threat, cohort: Cohort, corrupt: float, dropout: float
+    protocol: PairwiseName, threat: Threat, cohort: Cohort, corrupt: float, dropout: float
 ) -> tuple[int, int] | None:
     malicious = threat == "malicious-server"
     if protocol != "secagg+" or cohort.clients < MIN_SPARSE_CLIENTS:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from secagg.cohort import MIN_HONEST_SURVIVORS
-from secagg.errors import DecodeError, ServerFault, TooFewClients
+from secagg.errors import DecodeError, LocalProtocolError, ServerFault, TooFewClients
 from secagg.identity import Directory
 from secagg.pairwise.client_states import Checked, Masked, Party, Released
 from secagg.pairwise.floors import check_floors
@@ -57,15 +57,7 @@ def check_consistency(party: Party, state: Masked, request: UnmaskRequest) -> tu
         ServerFault, TooFewClients: as for ``check_survivor_set``.
     """
     check_survivor_set(party, state, request)
-    checked = Checked(
-        session_id=state.session_id,
-        position=state.position,
-        ids=state.ids,
-        shared=state.shared,
-        survivors=request.survivors,
-        neighbours=state.neighbours,
-        shares=state.shares,
-    )
+    checked = Checked(place=state.place, shared=state.shared, survivors=request.survivors, shares=state.shares)
     return checked, Consistency(digest=consistency_digest(state.session_id, state.shared, request.survivors))
 
 
@@ -80,7 +72,7 @@ def unmask(party: Party, state: Masked, request: UnmaskRequest) -> tuple[Release
 
 
 def unmask_consistent(
-    party: Party, state: Checked, relayed: RelayedSignatures, directory: Directory
+    party: Party, state: Checked, relayed: RelayedSignatures, directory: Directory | None
 ) -> tuple[Released, UnmaskShares]:
     """Release as ``unmask`` does, once a quorum of the cohort has signed the very sets that this client signed.
 
@@ -90,7 +82,10 @@ def unmask_consistent(
     Raises:
         ServerFault: U4 misses this client or holds one that is not a survivor, or a signature does not fit.
         TooFewClients: fewer than the quorum signed.
+        LocalProtocolError: there is no directory.
     """
+    if directory is None:
+        raise LocalProtocolError("signatures are checked against a directory, and this client pins none")
     signed = relayed.signed
     if not signed[state.position] or (signed & ~state.survivors).any():
         raise ServerFault("the set of clients that signed misses this one or holds one that did not survive")

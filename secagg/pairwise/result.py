@@ -12,7 +12,7 @@ from secagg.cohort import Threat
 from secagg.encoding.fixed_point import decode_mean
 from secagg.pairwise.params import RoundParams
 from secagg.pairwise.server_states import Finished, Round
-from secagg.pairwise.transitions import stages_of
+from secagg.pairwise.stages import stages_of
 from secagg.session.context import context_digest
 
 EMPTY_CONTEXT = (

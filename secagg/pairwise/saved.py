@@ -13,17 +13,18 @@ from secagg.pairwise.messages import Kind, Roster
 from secagg.pairwise.params import RoundParams
 from secagg.pairwise.shapes import check_client_shapes, check_server_shapes
 from secagg.primitives.randomness import Randomness
+from secagg.session.client import Progress
 from secagg.session.context import check_saved_context
+from secagg.snapshot import SavedState
 from secagg.wire import ID_BYTES, SERVER, Buffer
 
-Answers = dict[Kind, tuple[bytes, bytes | None]]
-ClientFields = tuple[client_states.Party, client_states.ClientState, Answers, float | None]
 ServerFields = tuple[server_states.Round, server_states.ServerState]
 
 _SHARED = (RoundParams, FixedPoint, Roster)
 _CLIENT = (
     client_states.Party,
     client_states.Release,
+    client_states.Place,
     client_states.Idle,
     client_states.Advertised,
     client_states.Fixed,
@@ -37,6 +38,7 @@ _SERVER = (
     CompleteGraph,
     HararyGraph,
     server_states.Round,
+    server_states.Session,
     server_states.Signed,
     server_states.CollectingKeys,
     server_states.CollectingShares,
@@ -48,15 +50,16 @@ _SERVER = (
 )
 _CLIENT_TYPES = snapshot.known_types(*_SHARED, *_CLIENT)
 _SERVER_TYPES = snapshot.known_types(*_SHARED, *_SERVER)
-_CLIENT_PURPOSE, _SERVER_PURPOSE = b"client session", b"server session"
+_CLIENT_PURPOSE, _SERVER_PURPOSE = b"pairwise/client", b"pairwise/server"
 
 
-def save_client(fields: ClientFields, *, seal_key: bytes | None, randomness: Randomness) -> bytes:
+def save_client(
+    party: client_states.Party, progress: Progress, *, seal_key: bytes | None, randomness: Randomness
+) -> SavedState:
     """Write a client session's fields."""
-    party, state, answers, clipped = fields
-    named = {kind.name: answer for kind, answer in answers.items()}
+    named = {Kind(kind).name: answer for kind, answer in progress.answers.items()}
     return snapshot.save(
-        (party, state, named, clipped),
+        (party, progress.state, named, progress.clipped),
         known=_CLIENT_TYPES,
         purpose=_CLIENT_PURPOSE,
         seal_key=seal_key,
@@ -64,7 +67,7 @@ def save_client(fields: ClientFields, *, seal_key: bytes | None, randomness: Ran
     )
 
 
-def load_client(saved: Buffer, *, seal_key: bytes | None) -> ClientFields:
+def load_client(saved: Buffer, *, seal_key: bytes | None) -> tuple[client_states.Party, Progress]:
     """Read what ``save_client`` wrote.
 
     Raises:
@@ -81,7 +84,8 @@ def load_client(saved: Buffer, *, seal_key: bytes | None) -> ClientFields:
         raise DecodeError("a saved state's fields are not a client session's")
     check_saved_context(party.context, required=party.params.threat == "malicious-server")
     check_client_shapes(party, state)
-    return party, state, {Kind[name]: answer for name, answer in named.items()}, clipped
+    answers: dict[int, tuple[bytes, bytes | None]] = {Kind[name]: answer for name, answer in named.items()}
+    return party, Progress(state=state, answers=answers, clipped=clipped)
 
 
 def _is_answer(answer: object) -> bool:
@@ -90,7 +94,7 @@ def _is_answer(answer: object) -> bool:
     return isinstance(answer[0], bytes) and isinstance(answer[1], bytes | None)
 
 
-def save_server(fields: ServerFields, *, seal_key: bytes | None, randomness: Randomness) -> bytes:
+def save_server(fields: ServerFields, *, seal_key: bytes | None, randomness: Randomness) -> SavedState:
     """Write a server session's fields."""
     return snapshot.save(fields, known=_SERVER_TYPES, purpose=_SERVER_PURPOSE, seal_key=seal_key, randomness=randomness)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.errors import LocalProtocolError
 from secagg.identity import SIGNATURE_BYTES
 from secagg.pairwise.graph import MaskingGraph
 from secagg.pairwise.messages import DIGEST_BYTES, Bytes, Members, Roster, Secret
@@ -66,11 +67,17 @@ class CollectingKeys(Secret):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class CollectingShares(Secret):
-    """The roster is out. ``sealed`` is uint8[n, k, 96 or 256]: a sender's row runs over all its neighbours, ascending.
+class Session(Secret):
+    """What the roster fixed, and what was dealt and signed since; every later state holds it.
 
-    ``graph`` is None while the beacon that draws it is awaited. ``beacon`` is that beacon, here and below; None in the
-    complete graph and in the semi-honest model.
+    Attributes:
+        session_id: the session's identifier.
+        roster: who advertised which keys.
+        beacon: what drew the graph; None in the complete graph and in the semi-honest model.
+        graph: who masks with whom; None while the beacon that draws it is awaited.
+        sealed: uint8[n, k, 96 or 256], what dealers sealed and committed to: a sender's row runs over all its
+            neighbours, ascending. Empty once it is relayed and no longer needed.
+        signed: what clients signed.
     """
 
     session_id: bytes
@@ -79,34 +86,74 @@ class CollectingShares(Secret):
     graph: MaskingGraph | None
     sealed: Bytes
     signed: Signed
+
+    @property
+    def drawn(self) -> MaskingGraph:
+        """The graph.
+
+        Raises:
+            LocalProtocolError: the beacon that draws it is awaited.
+        """
+        if self.graph is None:
+            raise LocalProtocolError("the beacon that draws the graph is awaited: call use_beacon first")
+        return self.graph
+
+
+class _OfSession(Secret):
+    """A state of a session, whose parts are read as its own."""
+
+    __slots__ = ()
+
+    session: Session
+
+    @property
+    def session_id(self) -> bytes:
+        return self.session.session_id
+
+    @property
+    def roster(self) -> Roster:
+        return self.session.roster
+
+    @property
+    def beacon(self) -> bytes | None:
+        return self.session.beacon
+
+    @property
+    def graph(self) -> MaskingGraph:
+        return self.session.drawn
+
+    @property
+    def sealed(self) -> Bytes:
+        return self.session.sealed
+
+    @property
+    def signed(self) -> Signed:
+        return self.session.signed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class CollectingShares(_OfSession):
+    """The roster is out."""
+
+    session: Session
     received: Members
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class CollectingInputs(Secret):
+class CollectingInputs(_OfSession):
     """Shares are relayed. ``shared`` is U2; ``accumulator`` holds the sum of the masked inputs ``received``."""
 
-    session_id: bytes
-    roster: Roster
-    beacon: bytes | None
-    graph: MaskingGraph
-    sealed: Bytes
-    signed: Signed
+    session: Session
     shared: Members
     accumulator: NDArray[np.unsignedinteger]
     received: Members
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class CollectingConsistency(Secret):
+class CollectingConsistency(_OfSession):
     """Survivors (U3) are announced; their signatures of that set are collected."""
 
-    session_id: bytes
-    roster: Roster
-    beacon: bytes | None
-    graph: MaskingGraph
-    sealed: Bytes
-    signed: Signed
+    session: Session
     shared: Members
     survivors: Members
     accumulator: NDArray[np.unsignedinteger]
@@ -114,20 +161,15 @@ class CollectingConsistency(Secret):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class CollectingUnmask(Secret):
-    """Shares are asked for. ``held`` is uint8[n, k, 40 or 56]: a holder's row runs over all its neighbours.
+class CollectingUnmask(_OfSession):
+    """Shares are asked for.
 
     Attributes:
         asked: bool[n], who may answer: the survivors, or those among them that signed the set (U4).
-        sealed: what dealers sealed and committed to, uint8[n, k, 256] in the malicious-server model, else empty.
+        held: uint8[n, k, 40 or 56], what was released: a holder's row runs over all its neighbours.
     """
 
-    session_id: bytes
-    roster: Roster
-    beacon: bytes | None
-    graph: MaskingGraph
-    sealed: Bytes
-    signed: Signed
+    session: Session
     shared: Members
     survivors: Members
     accumulator: NDArray[np.unsignedinteger]
@@ -153,6 +195,5 @@ class Aborted:
     """The round was given up; nothing of it is left."""
 
 
-CollectingButInputs = CollectingKeys | CollectingShares | CollectingConsistency | CollectingUnmask
-Collecting = CollectingButInputs | CollectingInputs
+Collecting = CollectingKeys | CollectingShares | CollectingInputs | CollectingConsistency | CollectingUnmask
 ServerState = Collecting | Finished | Aborted

@@ -8,6 +8,7 @@ CCS 2020 algorithm 2; SPEC "Server".
 from __future__ import annotations
 
 import hmac
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,13 +37,14 @@ from secagg.pairwise.messages import (
 from secagg.pairwise.params import RoundParams
 from secagg.pairwise.server_states import (
     Collecting,
-    CollectingButInputs,
     CollectingConsistency,
     CollectingInputs,
     CollectingKeys,
     CollectingShares,
     CollectingUnmask,
+    Finished,
     Round,
+    Session,
     Signed,
 )
 from secagg.primitives.agreement import is_canonical, is_low_order
@@ -82,25 +84,6 @@ def fold_advertisement(
     state.received[position] = True
 
 
-def fold(
-    current: Round,
-    state: CollectingButInputs,
-    position: int,
-    body: memoryview,
-    signature: bytes,
-    known: dict[bytes, int],
-) -> None:
-    """Take in a client's message of the open stage; see each stage's own fold."""
-    if isinstance(state, CollectingKeys):
-        fold_advertisement(current, state, position, body, signature, known)
-    elif isinstance(state, CollectingShares):
-        fold_shares(current, state, position, body, signature)
-    elif isinstance(state, CollectingConsistency):
-        fold_consistency(current, state, position, body, signature)
-    else:
-        fold_unmask_shares(current, state, position, body, signature)
-
-
 def known_keys(state: CollectingKeys) -> dict[bytes, int]:
     """Return whose every advertised public key is, by position, for ``fold_advertisement`` to refuse it to others."""
     entries = np.ascontiguousarray(state.entries[:, : 2 * PUBLIC_BYTES])
@@ -111,8 +94,13 @@ def known_keys(state: CollectingKeys) -> dict[bytes, int]:
     return known
 
 
-def close_keys(current: Round, state: CollectingKeys) -> CollectingShares:
+def close_keys(current: Round, state: CollectingKeys, *, drawn: bool) -> CollectingShares:
     """Fix the roster; an honest-but-curious server draws the graph, hidden but for each client's own neighbours.
+
+    Args:
+        current: the round.
+        state: the keys.
+        drawn: whether the graph is drawn now; else a beacon that is not known yet draws it.
 
     Raises:
         TooFewClients: fewer than S advertised.
@@ -121,20 +109,20 @@ def close_keys(current: Round, state: CollectingKeys) -> CollectingShares:
     params, advertised = current.params, state.received.copy()
     roster = Roster(ids=current.ids, advertised=advertised, entries=state.entries[advertised], neighbours=None)
     session = session_id(current.round_id, roster.encode_common(), current.directory)
-    graph: MaskingGraph | None
-    if params.graph == "complete":
+    graph: MaskingGraph | None = None
+    if drawn and params.graph == "complete":
         graph = CompleteGraph(params.clients)
-    elif params.threat == "semi-honest":
+    elif drawn:
         graph = beacon_graph(params.clients, params.neighbours, session, current.ring_seed)
-    else:
-        graph = None
     return CollectingShares(
-        session_id=session,
-        roster=roster,
-        beacon=None,
-        graph=graph,
-        sealed=np.zeros((params.clients, params.neighbours, FORMATS[params.threat].dealt_bytes), dtype=np.uint8),
-        signed=Signed.empty(params),
+        session=Session(
+            session_id=session,
+            roster=roster,
+            beacon=None,
+            graph=graph,
+            sealed=np.zeros((params.clients, params.neighbours, FORMATS[params.threat].dealt_bytes), dtype=np.uint8),
+            signed=Signed.empty(params),
+        ),
         received=np.zeros(params.clients, dtype=np.bool_),
     )
 
@@ -145,25 +133,18 @@ def use_beacon(current: Round, state: CollectingShares, beacon: bytes) -> Collec
     Raises:
         LocalProtocolError: no beacon is awaited.
     """
-    if state.graph is not None:
+    if state.session.graph is not None:
         raise LocalProtocolError("no beacon is awaited: the graph is drawn already")
     params = current.params
-    return CollectingShares(
-        session_id=state.session_id,
-        roster=state.roster,
-        beacon=beacon,
-        graph=beacon_graph(params.clients, params.neighbours, state.session_id, beacon),
-        sealed=state.sealed,
-        signed=state.signed,
-        received=state.received,
-    )
+    graph = beacon_graph(params.clients, params.neighbours, state.session_id, beacon)
+    return replace(state, session=replace(state.session, beacon=beacon, graph=graph))
 
 
 def own_neighbours(current: Round, state: CollectingShares, position: int) -> bytes:
     """Return what one client's roster holds behind the common part: its neighbours, where the server drew the graph."""
     if current.params.graph == "complete" or current.params.threat != "semi-honest":
         return b""
-    return _drawn(state).neighbours(position).astype("<u4").tobytes()
+    return state.graph.neighbours(position).astype("<u4").tobytes()
 
 
 def signed_beacon(state: Collecting) -> bytes:
@@ -174,7 +155,7 @@ def signed_beacon(state: Collecting) -> bytes:
     """
     if not isinstance(state, CollectingShares):
         return b""
-    _drawn(state)
+    _ = state.graph  # which must be drawn
     return beacon_digest(state.beacon)
 
 
@@ -187,7 +168,7 @@ def fold_shares(
         DecodeError: the body does not hold one sealed pair for each neighbour in U1.
         LocalProtocolError: the beacon that draws the graph is still awaited.
     """
-    present = state.roster.advertised[_drawn(state).neighbours(position)]
+    present = state.roster.advertised[state.graph.neighbours(position)]
     dealt_bytes = FORMATS[current.params.threat].dealt_bytes
     message = EncryptedShares.decode(body, count=int(present.sum()), dealt_bytes=dealt_bytes)
     state.sealed[position, present] = message.sealed
@@ -207,14 +188,9 @@ def close_shares(current: Round, state: CollectingShares) -> CollectingInputs:
     """
     params = current.params
     check_enough(current, state)
-    shared = _prune(params, _drawn(state), state.received)
+    shared = _prune(params, state.graph, state.received)
     return CollectingInputs(
-        session_id=state.session_id,
-        roster=state.roster,
-        beacon=state.beacon,
-        graph=_drawn(state),
-        sealed=state.sealed,
-        signed=state.signed,
+        session=state.session,
         shared=shared,
         accumulator=np.zeros(params.dimension + 1, dtype=lane_dtype(params.ring_bits)),
         received=np.zeros(params.clients, dtype=np.bool_),
@@ -228,40 +204,38 @@ def relay_for(state: CollectingInputs | CollectingUnmask, position: int) -> Rela
     return RelayedShares(shared=state.shared, sealed=state.sealed[neighbours[present], slots[present]])
 
 
-def close_inputs(current: Round, state: CollectingInputs) -> CollectingConsistency | CollectingUnmask:
-    """Fix U3, the survivors whose inputs are in the sum.
+def close_inputs(current: Round, state: CollectingInputs) -> CollectingUnmask:
+    """Fix U3, the survivors whose inputs are in the sum, and ask them for shares.
 
     Raises:
         TooFewClients: U3 is below S, or some client's secrets have fewer than t holders left.
     """
     check_enough(current, state)
     clients, survivors = current.params.clients, state.received.copy()
-    if current.params.threat == "malicious-server":
-        return CollectingConsistency(
-            session_id=state.session_id,
-            roster=state.roster,
-            beacon=state.beacon,
-            graph=state.graph,
-            sealed=state.sealed,
-            signed=state.signed,
-            shared=state.shared,
-            survivors=survivors,
-            accumulator=state.accumulator,
-            received=np.zeros(clients, dtype=np.bool_),
-        )
     return CollectingUnmask(
-        session_id=state.session_id,
-        roster=state.roster,
-        beacon=state.beacon,
-        graph=state.graph,
-        sealed=np.zeros((0, 0, 0), dtype=np.uint8),
-        signed=state.signed,
+        session=replace(state.session, sealed=np.zeros((0, 0, 0), dtype=np.uint8)),
         shared=state.shared,
         survivors=survivors,
         accumulator=state.accumulator,
         asked=survivors,
         held=np.zeros((clients, state.graph.degree, SHARE_BYTES), dtype=np.uint8),
         received=np.zeros(clients, dtype=np.bool_),
+    )
+
+
+def close_inputs_checked(current: Round, state: CollectingInputs) -> CollectingConsistency:
+    """Fix U3 and ask its members to vouch for it, in the malicious-server model.
+
+    Raises:
+        TooFewClients: as for ``close_inputs``.
+    """
+    check_enough(current, state)
+    return CollectingConsistency(
+        session=state.session,
+        shared=state.shared,
+        survivors=state.received.copy(),
+        accumulator=state.accumulator,
+        received=np.zeros(current.params.clients, dtype=np.bool_),
     )
 
 
@@ -295,12 +269,7 @@ def close_consistency(current: Round, state: CollectingConsistency) -> Collectin
     check_enough(current, state)
     clients, record_bytes = current.params.clients, FORMATS[current.params.threat].release_bytes
     return CollectingUnmask(
-        session_id=state.session_id,
-        roster=state.roster,
-        beacon=state.beacon,
-        graph=state.graph,
-        sealed=state.sealed,
-        signed=state.signed,
+        session=state.session,
         shared=state.shared,
         survivors=state.survivors,
         accumulator=state.accumulator,
@@ -362,6 +331,19 @@ def _check_release(
             )
 
 
+def finish(state: CollectingUnmask, words: NDArray[np.unsignedinteger]) -> Finished:
+    """End the round with its sum, which nobody writes to from here on."""
+    words.flags.writeable = False
+    return Finished(
+        advertised=state.roster.advertised,
+        shared=state.shared,
+        survivors=state.survivors,
+        asked=state.asked,
+        answered=state.received,
+        words=words,
+    )
+
+
 def check_enough(current: Round, state: Collecting) -> None:
     """Check that the stage may close with the answers at hand.
 
@@ -373,7 +355,7 @@ def check_enough(current: Round, state: Collecting) -> None:
         _check_survivors(params, state.received, "clients that advertised keys")
     elif isinstance(state, CollectingShares):
         _check_survivors(params, state.received, "clients that shared keys")
-        kept = _prune(params, _drawn(state), state.received)
+        kept = _prune(params, state.graph, state.received)
         _check_survivors(params, kept, "clients that shared keys and have t neighbours that did")
     elif isinstance(state, CollectingInputs):
         _check_survivors(params, state.received, "survivors")
@@ -382,12 +364,6 @@ def check_enough(current: Round, state: Collecting) -> None:
         if isinstance(state, CollectingConsistency) and (have := int(state.received.sum())) < params.quorum:
             raise TooFewClients(have, params.quorum, "clients that signed the survivor set")
         _check_holders(params, state.graph, state.shared, state.received)
-
-
-def _drawn(state: CollectingShares) -> MaskingGraph:
-    if state.graph is None:
-        raise LocalProtocolError("the beacon that draws the graph is awaited: call use_beacon first")
-    return state.graph
 
 
 def _check_survivors(params: RoundParams, members: Members, what: str) -> None:

@@ -40,13 +40,13 @@ def check_server_shapes(current: server_states.Round, state: server_states.Serve
     shapes |= {"sealed": ((0, 0, 0) if relayed else (n, k, form.dealt_bytes),), "held": ((n, k, form.release_bytes),)}
     _expect(current.ids.shape == (n,) and _ascends(current.ids))
     _check_digests(current)
-    fields = {one.name: getattr(state, one.name) for one in dataclasses.fields(state)}
+    fields = _fields(state)
     _check_arrays(fields, shapes)
     for name in ("accumulator", "words"):
         _expect(name not in fields or fields[name].dtype == lane_dtype(params.ring_bits))
     if "roster" in fields:
         _check_roster(params, fields["roster"], form.entry_bytes)
-        _check_digests(state, beacon=False)
+        _check_digests(fields["session"], beacon=False)
         _check_signed(params, fields["signed"])
         awaited = isinstance(state, server_states.CollectingShares) and params.threat == "malicious-server"
         _expect(
@@ -62,7 +62,7 @@ def check_client_shapes(party: client_states.Party, state: client_states.ClientS
     """
     params, form = party.params, FORMATS[party.params.threat]
     n = params.clients
-    fields = {one.name: getattr(state, one.name) for one in dataclasses.fields(state)}
+    fields = _fields(state)
     _check_digests(party)
     _check_digests(state)
     if isinstance(state, client_states.Released):
@@ -80,6 +80,15 @@ def check_client_shapes(party: client_states.Party, state: client_states.ClientS
         for name, size in (("opening_keys", CHANNEL_KEY_BYTES), ("mask_publics", PUBLIC_BYTES)):
             _expect(name not in fields or len(fields[name]) == size * len(row))
     _check_arrays(fields, shapes)
+
+
+def _fields(state: Any) -> dict[str, Any]:
+    """Return a state's fields, and those of what it nests, by name."""
+    fields = {one.name: getattr(state, one.name) for one in dataclasses.fields(state)}
+    for nested in ("session", "place"):
+        if nested in fields:
+            fields |= _fields(fields[nested])
+    return fields
 
 
 def _expect(fits: Any) -> None:

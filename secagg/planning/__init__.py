@@ -7,14 +7,13 @@
 """
 
 from secagg.planning.calibration import Machine, calibrate
-from secagg.planning.comparison import PROTOCOLS, Comparison, compare
+from secagg.planning.comparison import Comparison, compare
 from secagg.planning.operations import Operation
 from secagg.planning.rows import Refusal, Row
 from secagg.planning.traffic import StageTraffic, Traffic
 from secagg.planning.workload import Workload
 
 __all__ = [
-    "PROTOCOLS",
     "Comparison",
     "Machine",
     "Operation",

@@ -1,30 +1,17 @@
-"""Every protocol of the library, asked to carry one round."""
+"""Every protocol of the registry, asked to carry one round."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import get_args
 
 from secagg.cohort import MAX_CLIENTS, Threat
 from secagg.errors import ParameterError
 from secagg.planning.calibration import Machine
-from secagg.planning.homomorphic import homomorphic_row
-from secagg.planning.pairwise import pairwise_row
 from secagg.planning.rows import Refusal, Row
 from secagg.planning.workload import Workload
-
-Planner = Callable[[Workload, Threat, Machine | None], Row]
-"""How a protocol answers; it raises ParameterError where it cannot carry the round."""
-
-PROTOCOLS: Mapping[str, Planner] = {
-    "secagg": functools.partial(pairwise_row, "secagg"),
-    "secagg+": functools.partial(pairwise_row, "secagg+"),
-    "bfv": functools.partial(homomorphic_row, "bfv"),
-    "ckks": functools.partial(homomorphic_row, "ckks"),
-}
-"""All protocols that are compared, in the order of their rows."""
+from secagg.protocol import protocol_named, protocol_names
 
 THREATS: tuple[Threat, ...] = get_args(Threat)
 
@@ -63,9 +50,10 @@ def compare(workload: Workload, *, threats: Iterable[Threat] = THREATS, machine:
         machine: from ``calibrate``, for CPU seconds; without one bytes and memory alone are given. Packing is counted
             at the width that it was timed at.
     """
+    names = protocol_names()
     return Comparison(
         workload=workload,
-        answers=tuple(_answer(name, workload, threat, machine) for threat in threats for name in PROTOCOLS),
+        answers=tuple(_answer(name, workload, threat, machine) for threat in threats for name in names),
         machine=machine,
     )
 
@@ -79,6 +67,6 @@ def cohorts_around(clients: int, points: int = 40) -> tuple[int, ...]:
 
 def _answer(name: str, workload: Workload, threat: Threat, machine: Machine | None) -> Row | Refusal:
     try:
-        return PROTOCOLS[name](workload, threat, machine)
+        return protocol_named(name).planning_row(name, workload, threat, machine)
     except ParameterError as problem:
         return Refusal(protocol=name, threat=threat, reason=str(problem))

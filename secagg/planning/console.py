@@ -14,15 +14,13 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from secagg.he.messages import STAGES as HE_STAGES
-from secagg.pairwise.transitions import MALICIOUS_STAGES
 from secagg.planning.comparison import Comparison
 from secagg.planning.rows import Refusal, Row
 from secagg.planning.traffic import StageTraffic
+from secagg.protocol import every_stage
 
 THREAT_NAMES: Mapping[str, str] = {"semi-honest": "semi-honest", "malicious-server": "malicious"}
 """Short names of the threat models, for columns and labels."""
-_STAGES = (*MALICIOUS_STAGES, *HE_STAGES)
 BOTH = "both"
 """The name of all models together, where a protocol is the same in all."""
 _LINES: tuple[tuple[str, Callable[[Row], str]], ...] = (
@@ -100,7 +98,7 @@ def _workload(comparison: Comparison, console: Console) -> None:
 
 def _stages(rows: Sequence[Row], size: Callable[[StageTraffic], int]) -> list[tuple[str, list[str]]]:
     lines = []
-    for name in _STAGES:
+    for name in every_stage():
         found = [next((stage for stage in row.traffic.stages if stage.stage == name), None) for row in rows]
         if any(found):
             lines.append((name, ["-" if stage is None else decimal(size(stage)) for stage in found]))

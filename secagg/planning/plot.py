@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from secagg import picture
-from secagg.planning.comparison import PROTOCOLS, Comparison, cohorts_around, compare
+from secagg.planning.comparison import Comparison, cohorts_around, compare
 from secagg.planning.console import THREAT_NAMES
 from secagg.planning.rows import Row
+from secagg.protocol import protocol_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,7 +85,7 @@ def curves(comparison: Comparison, sizes: Sequence[int] | None = None) -> tuple[
         for row in compare(asked.at(clients), threats=threats, machine=comparison.machine).rows:
             found.setdefault(row.protocol, {}).setdefault(row.threat, {})[clients] = row
     drawn = []
-    for protocol in PROTOCOLS:
+    for protocol in protocol_names():
         models = found.get(protocol, {})
         alike = len(models) == len(threats) and len({_costs(rows) for rows in models.values()}) == 1
         for threat, rows in itertools.islice(models.items(), 1 if alike else None):
@@ -178,7 +179,7 @@ def _costs(rows: Mapping[int, Row]) -> tuple[Any, ...]:
 
 
 def _line(axes: Axes, panel: Panel, curve: Curve) -> None:
-    index = list(PROTOCOLS).index(curve.protocol)  # a protocol keeps its colour and marker in all pictures
+    index = protocol_names().index(curve.protocol)  # a protocol keeps its colour and marker in all pictures
     costs = [(clients, panel.cost(row)) for clients, row in zip(curve.clients, curve.rows, strict=True)]
     known = [(clients, cost) for clients, cost in costs if cost is not None]
     if not known:

@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 from secagg.cohort import Threat
 from secagg.planning.traffic import Traffic
 
+FLOAT_BYTES = 4
+"""Of a coordinate as a client's caller holds it."""
+FEW_HONEST = 10
+"""Below so many honest inputs a sum may tell a lot about each; the number is a matter of taste."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -16,15 +21,15 @@ class Row:
     Attributes:
         protocol: its name.
         threat: the model that it is planned in.
-        graph: who masks with whom, ``complete`` or ``harary``; None where the protocol has no such graph, as below.
-        neighbours: k, with how many others a client shares masks and secrets.
-        threshold: t, how many of them rebuild a secret.
-        ring_bits: b; sums are taken modulo 2**b.
         minimum_survivors: the fewest inputs that the sum may hold.
         traffic: bytes of every exchange, exact.
         expansion: bytes that a client sends over those of its codes alone, bits / 8 a value; None if d is 0.
         client_memory: bytes at a client's peak, its float32 vector included, Python's own objects left out.
         server_memory: the same of the server.
+        graph: who masks with whom, ``complete`` or ``harary``; None where the protocol has no such graph, as below.
+        neighbours: k, with how many others a client shares masks and secrets.
+        threshold: t, how many of them rebuild a secret.
+        ring_bits: b; sums are taken modulo 2**b.
         client_seconds: stage -> expected CPU seconds of a client, one thread; None where no machine was timed, or where
             the package that the protocol encrypts with is not installed.
         server_seconds: stage -> the same of the server, for everybody together.
@@ -34,17 +39,17 @@ class Row:
 
     protocol: str
     threat: Threat
-    graph: str | None
-    neighbours: int | None
-    threshold: int | None
-    ring_bits: int | None
     minimum_survivors: int
     traffic: Traffic
     expansion: float | None
     client_memory: int
     server_memory: int
-    client_seconds: Mapping[str, float] | None
-    server_seconds: Mapping[str, float] | None
+    graph: str | None = None
+    neighbours: int | None = None
+    threshold: int | None = None
+    ring_bits: int | None = None
+    client_seconds: Mapping[str, float] | None = None
+    server_seconds: Mapping[str, float] | None = None
     beside: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -61,3 +66,11 @@ class Refusal:
     protocol: str
     threat: Threat
     reason: str
+
+
+def few_honest_notes(minimum_survivors: int, corrupt_count: int) -> list[str]:
+    """Return a sentence where a sum may hold fewer than ``FEW_HONEST`` honest inputs."""
+    honest = minimum_survivors - corrupt_count
+    if honest >= FEW_HONEST:
+        return []
+    return [f"A sum may hold as few as {honest} honest inputs, which is little to hide among."]

@@ -5,18 +5,20 @@ Source: NIST SP 800-38D (GCM); SPEC "Encryption".
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from secagg.errors import DecodeError, InputError
 from secagg.primitives.kdf import Label, derive
-from secagg.primitives.randomness import Randomness, draw, system_randomness
 
 KEY_BYTES = 32
 TAG_BYTES = 16
 SALT_BYTES = 32
 NONCE_BYTES = 12
-PIECE_BYTES = 1 << 30
+PIECE_BYTES = 1 << 20
+"""What a state is sealed by, so that no second copy of it is made."""
 _ZERO_NONCE = bytes(NONCE_BYTES)
 
 
@@ -50,49 +52,64 @@ def open_once(key: bytes, ciphertext: bytes, aad: bytes) -> bytes:
     return _decrypt(key, _ZERO_NONCE, ciphertext, aad)
 
 
-def seal_state(key: bytes, plaintext: bytes, aad: bytes, randomness: Randomness = system_randomness) -> bytes:
+def seal_state(key: bytes, salt: bytes, plaintext: Iterable[bytes | memoryview], aad: bytes) -> Iterator[bytes]:
     """Seal a saved state under the caller's long-lived ``key``, which may seal any number of states.
 
-    Each save derives its own key from ``key`` and a fresh 256-bit salt.
+    Each state has a key of its own, derived from ``key`` and a fresh 256-bit salt. Sealing the same state again under
+    the same salt gives the same bytes; another state takes another salt.
 
     Args:
         key: 32 uniform bytes.
-        plaintext: any length.
+        salt: 32 fresh bytes; not part of the result.
+        plaintext: the state in buffers, of any lengths.
         aad: what the state is bound to; not part of the result.
-        randomness: gives the salt.
 
-    Returns:
-        salt || the sealed pieces of 2**30 bytes and the rest, each ``TAG_BYTES`` longer than its plaintext: the
-        cipher takes no more than 2**31 bytes at once. The nonce counts them, and the last is marked as such.
+    Yields:
+        The sealed pieces of 2**20 bytes and the rest, each ``TAG_BYTES`` longer than its plaintext. The nonce counts
+        them, and the last is marked as such.
 
     Raises:
         InputError: ``key`` is not 32 bytes long.
     """
     _check_key(key)
-    salt = draw(randomness, SALT_BYTES)
-    state_key, pieces = _state_key(key, salt), [salt]
-    count = max(1, -(-len(plaintext) // PIECE_BYTES))
-    for index in range(count):
-        piece = plaintext[index * PIECE_BYTES : (index + 1) * PIECE_BYTES]
-        pieces.append(_encrypt(state_key, _piece_nonce(index), piece, aad + bytes([index == count - 1])))
-    return b"".join(pieces)
+    state_key, index, held = _state_key(key, salt), 0, bytearray()
+    for buffer in plaintext:
+        view = memoryview(buffer).cast("B")
+        while len(held) + len(view) > PIECE_BYTES:
+            room = PIECE_BYTES - len(held)
+            held += view[:room]
+            view = view[room:]
+            yield _encrypt(state_key, _piece_nonce(index), bytes(held), aad + b"\0")
+            held.clear()
+            index += 1
+        held += view
+    yield _encrypt(state_key, _piece_nonce(index), bytes(held), aad + b"\1")
 
 
-def open_state(key: bytes, sealed: bytes, aad: bytes) -> bytes:
-    """Open what ``seal_state`` made under the same key and ``aad``.
+def sealed_bytes(length: int) -> int:
+    """Return how long a state of ``length`` bytes is when it is sealed."""
+    return length + TAG_BYTES * _pieces(length, PIECE_BYTES)
+
+
+def open_state(key: bytes, salt: bytes, sealed: bytes | memoryview, aad: bytes) -> bytes:
+    """Open what ``seal_state`` made under the same key, salt and ``aad``.
 
     Raises:
         InputError: ``key`` is not 32 bytes long.
-        DecodeError: ``sealed`` or ``aad`` is not what was sealed under ``key``.
+        DecodeError: ``sealed``, ``salt`` or ``aad`` is not what was sealed under ``key``.
     """
     _check_key(key)
-    state_key, size = _state_key(key, sealed[:SALT_BYTES]), PIECE_BYTES + TAG_BYTES
-    count = max(1, -(-(len(sealed) - SALT_BYTES) // size))
-    pieces = []
+    state_key, size = _state_key(key, salt), PIECE_BYTES + TAG_BYTES
+    count = _pieces(len(sealed), size)
+    opened = bytearray()
     for index in range(count):
-        piece = sealed[SALT_BYTES + index * size : SALT_BYTES + (index + 1) * size]
-        pieces.append(_decrypt(state_key, _piece_nonce(index), piece, aad + bytes([index == count - 1])))
-    return b"".join(pieces)
+        piece = bytes(sealed[index * size : (index + 1) * size])
+        opened += _decrypt(state_key, _piece_nonce(index), piece, aad + bytes([index == count - 1]))
+    return bytes(opened)
+
+
+def _pieces(length: int, size: int) -> int:
+    return max(1, -(-length // size))
 
 
 def _piece_nonce(index: int) -> bytes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+from collections.abc import Sequence
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -77,6 +78,16 @@ def digest(label: Label, *parts: bytes | memoryview) -> bytes:
     for part in parts:
         state.update(len(part).to_bytes(8, "little"))
         state.update(part)
+    return state.digest()
+
+
+def digest_in_pieces(label: Label, first: bytes, pieces: Sequence[bytes | memoryview]) -> bytes:
+    """Hash ``first`` and the pieces put together, as ``digest`` hashes two parts, without putting them together."""
+    state = hashlib.sha256(label.prefix)
+    state.update(len(first).to_bytes(8, "little") + first)
+    state.update(sum(len(piece) for piece in pieces).to_bytes(8, "little"))
+    for piece in pieces:
+        state.update(piece)
     return state.digest()
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Bytes for the server. Make ``ClientSession.save()`` durable before they leave.
+    """Bytes for the server. The state behind them is durable: ``keep`` had it before this existed.
 
     Attributes:
         payload: the message.
@@ -34,7 +34,7 @@ class InputNeeded:
 
 @dataclass(frozen=True, slots=True)
 class BeaconNeeded:
-    """The roster is fixed, and the graph waits for a beacon: make ``save()`` durable, then call ``use_beacon``.
+    """The roster is fixed, and durable here, and the graph waits for a beacon: look it up, then call ``use_beacon``.
 
     The beacon must be a public value that nobody could know when this was returned: a later output of a randomness
     beacon that the caller trusts, never one from the server.
@@ -44,3 +44,11 @@ class BeaconNeeded:
     """
 
     session_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ResultReady:
+    """This client has decrypted the sum: ``ClientSession.result`` has it. Nothing is to be sent."""
+
+
+Answer = Reply | InputNeeded | BeaconNeeded | ResultReady

@@ -1,7 +1,7 @@
 """Federated averaging whose every sum goes through the secure protocol, and the same in the clear to compare with.
 
 A training is: ``plan`` the parameters, ``agree_scaling`` (round 0), ``train`` (a record a round), then
-``train_in_clear`` over the same survivors and ``compare``. The seed fixes the federation's split and who drops out
+``train_in_clear`` over the same survivors and ``compare_runs``. The seed fixes the federation's split and who drops out
 when; keys, masks and rounding never come from it. Nothing here prints.
 
 Source: McMahan et al., Communication-Efficient Learning of Deep Networks from Decentralized Data (AISTATS 2017),
@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
@@ -21,12 +21,7 @@ import secagg
 from secagg.cohort import PLANNED_CORRUPT, PLANNED_DROPOUT, Threat
 from secagg.encoding.fixed_point import FixedPoint
 from secagg.errors import InputError, ParameterError, TooFewClients
-from secagg.he.keys import DecryptionKey
-from secagg.he.messages import STAGES as HE_STAGES
-from secagg.he.params import HEParams, KeyHolder
-from secagg.he.params import Protocol as HEProtocol
-from secagg.pairwise.params import Protocol, RoundParams
-from secagg.pairwise.transitions import STAGES, stages_of
+from secagg.protocol import DEFAULT_PROTOCOL, protocol_named, protocol_of
 from secagg.training import linear
 from secagg.training.bound import Extent, distance_bound
 from secagg.training.federation import Federation
@@ -36,7 +31,6 @@ from secagg.training.scaling import STATISTICS_ENCODING, local_statistics, scali
 STATISTICS_ATTEMPTS = 5
 """Without the scaling there is no training, so round 0 is tried this often."""
 
-_UNCHECKED = ("clients", "malicious-server")
 _FAULT_STREAM = 2  # of the seed; the federation's split uses another
 
 
@@ -50,10 +44,10 @@ class Settings:
         dropout: planned rate of drop-outs, and the rate at which parties drop out in each round, in [0, 1).
         actual_dropout: rate at which parties really drop out, if not as planned; rounds may then fail.
         corrupt: planned rate of parties that collude with the aggregator, in [0, 1).
-        protocol: ``secagg`` or ``secagg+``; or ``bfv`` or ``ckks``, homomorphic sums.
+        protocol: a name of ``secagg.protocol``'s registry.
         threat: ``semi-honest`` or ``malicious-server``; every party's identity and the beacon are then simulated too.
-        key_holder: of homomorphic sums, ``decryptor`` or ``clients``; with ``clients`` any client together with the
-            aggregator reads everybody, and the threat can be ``semi-honest`` alone.
+        key_holder: where a protocol has a key, ``decryptor`` or ``clients``; with ``clients`` any client together with
+            the aggregator reads everybody, and the threat can be ``semi-honest`` alone.
         encoding: of an update's coordinates.
         local: how a party trains between two sums.
         threads: of the masking kernels.
@@ -64,9 +58,9 @@ class Settings:
     dropout: float = PLANNED_DROPOUT
     actual_dropout: float | None = None
     corrupt: float = PLANNED_CORRUPT
-    protocol: Protocol | HEProtocol = "secagg+"
+    protocol: str = DEFAULT_PROTOCOL
     threat: Threat = "semi-honest"
-    key_holder: KeyHolder = "decryptor"
+    key_holder: str = "decryptor"
     encoding: FixedPoint = field(default_factory=lambda: FixedPoint(clip=1.0, bits=16))
     local: LocalTraining = field(default_factory=LocalTraining)
     threads: int = 1
@@ -83,17 +77,17 @@ class Settings:
 class Plan:
     """Parameters of round 0 (statistics of the features) and of each round of training."""
 
-    statistics: RoundParams | HEParams
-    training: RoundParams | HEParams
+    statistics: Any
+    training: Any
 
     @property
     def stages(self) -> tuple[str, ...]:
         """The stages of either kind of round, in order."""
-        return HE_STAGES if isinstance(self.training, HEParams) else stages_of(self.training.threat)
+        return protocol_of(self.training).stages(self.training)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Traffic:
+class SumTraffic:
     """What one secure sum took.
 
     Attributes:
@@ -121,19 +115,19 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class RoundRecord:
+class SecureRecord:
     """One round of training; ``model`` is the one after it, ``loss`` and ``accuracy`` are on the held-out records."""
 
     round: int
     model: Floats
     loss: float
     accuracy: float
-    traffic: Traffic
+    traffic: SumTraffic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PlainRecord:
-    """One round in the clear, field by field as in ``RoundRecord``."""
+    """One round in the clear, field by field as in ``SecureRecord``."""
 
     round: int
     model: Floats
@@ -154,7 +148,7 @@ class ScaledFederation:
 
     parties: tuple[Records, ...]
     held_out: Records
-    traffic: Traffic
+    traffic: SumTraffic
     attempts: int
 
     @property
@@ -164,7 +158,7 @@ class ScaledFederation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class RunsCompared:
     """The secure run beside the plain one.
 
     Attributes:
@@ -194,7 +188,7 @@ def plan(federation: Federation, settings: Settings) -> Plan:
         ParameterError: no safe parameters exist for so many parties at these rates.
     """
 
-    def planned(dimension: int, encoding: FixedPoint, sums: int) -> RoundParams | HEParams:
+    def planned(dimension: int, encoding: FixedPoint, sums: int) -> Any:
         asked: dict[str, Any] = {
             "clients": len(federation.parties),
             "dimension": dimension,
@@ -202,14 +196,12 @@ def plan(federation: Federation, settings: Settings) -> Plan:
             "max_weight": federation.weight_cap,
             "dropout": settings.dropout,
             "corrupt": settings.corrupt,
-            "protocol": settings.protocol,
+            "threat": settings.threat,
+            "key_holder": settings.key_holder,
+            "sums": sums,
         }
-        if settings.protocol in get_args(Protocol):
-            return RoundParams.plan(**asked, threat=settings.threat)
-        return HEParams.plan(**asked, key_holder=settings.key_holder, releases=sums)
+        return protocol_named(settings.protocol).plan(settings.protocol, **asked)
 
-    if settings.protocol in get_args(HEProtocol) and (settings.key_holder, settings.threat) == _UNCHECKED:
-        raise ParameterError("where the clients hold the key nobody checks the aggregator: use key_holder 'decryptor'")
     features = len(federation.schema.features)
     return Plan(
         planned(2 * features, STATISTICS_ENCODING, STATISTICS_ATTEMPTS),
@@ -221,41 +213,34 @@ def fewest_clients(settings: Settings, most: int) -> int | None:
     """Return the least number of clients, up to ``most``, that a round can be planned for; None if there is none."""
     for clients in range(1, most + 1):
         asked: dict[str, Any] = {"clients": clients, "dimension": 1, "encoding": settings.encoding}
-        asked |= {"dropout": settings.dropout, "corrupt": settings.corrupt, "protocol": settings.protocol}
+        asked |= {"dropout": settings.dropout, "corrupt": settings.corrupt, "threat": settings.threat}
         try:
-            if settings.protocol in get_args(Protocol):
-                RoundParams.plan(**asked, threat=settings.threat)
-            else:
-                HEParams.plan(**asked)
+            protocol_named(settings.protocol).plan(settings.protocol, **asked)
         except ParameterError:
             continue
         return clients
     return None
 
 
-def draw_faults(
-    settings: Settings, params: RoundParams | HEParams, round_number: int, attempt: int = 1
-) -> dict[int, str]:
+def draw_faults(settings: Settings, params: Any, round_number: int, attempt: int = 1) -> dict[int, str]:
     """Draw who drops out in a round, and before which message: the same for the same seed, round and attempt.
 
     Each party drops out with the rate of ``settings``, at a stage drawn evenly. As planned, at most
-    ``params.dropout_count`` do; with ``actual_dropout`` any number may. In a homomorphic sum the same parties' inputs
-    miss as in a semi-honest pairwise round: those that would have dropped out after their upload stay.
+    ``params.dropout_count`` do; with ``actual_dropout`` any number may. Where a protocol has fewer stages, the same
+    parties' inputs may miss as in another's (``Protocol.fault_stages``).
     """
     rng = np.random.default_rng([settings.seed, _FAULT_STREAM, round_number, attempt])
     rate = settings.dropout if settings.actual_dropout is None else settings.actual_dropout
     gone = rng.permutation(np.flatnonzero(rng.random(params.clients) < rate))
     if settings.actual_dropout is None:
         gone = gone[: params.dropout_count]
-    stages = STAGES if isinstance(params, HEParams) else stages_of(params.threat)
+    stages = protocol_of(params).fault_stages(params)
     drawn = rng.integers(len(stages), size=len(gone))
-    faults = {int(party): stages[stage] for party, stage in sorted(zip(gone, drawn, strict=True))}
-    if isinstance(params, HEParams):
-        return {party: HE_STAGES[0] for party, stage in faults.items() if stage != "unmask"}
-    return faults
+    struck = {int(party): stages[stage] for party, stage in sorted(zip(gone, drawn, strict=True))}
+    return {party: stage for party, stage in struck.items() if stage is not None}
 
 
-def agree_scaling(federation: Federation, settings: Settings, params: RoundParams | HEParams) -> ScaledFederation:
+def agree_scaling(federation: Federation, settings: Settings, params: Any) -> ScaledFederation:
     """Run round 0 and scale everybody's records by what it tells; a failed attempt is repeated with fresh keys.
 
     Raises:
@@ -269,9 +254,7 @@ def agree_scaling(federation: Federation, settings: Settings, params: RoundParam
     return _attempt_scaling(federation, settings, params, STATISTICS_ATTEMPTS)
 
 
-def _attempt_scaling(
-    federation: Federation, settings: Settings, params: RoundParams | HEParams, attempt: int
-) -> ScaledFederation:
+def _attempt_scaling(federation: Federation, settings: Settings, params: Any, attempt: int) -> ScaledFederation:
     units = federation.schema.units
     pooled, traffic = _secure_mean(
         (local_statistics(records, units) for records in federation.parties),
@@ -286,13 +269,13 @@ def _attempt_scaling(
     return ScaledFederation(parties, scaling.apply(federation.held_out), traffic, attempt)
 
 
-def train(scaled: ScaledFederation, settings: Settings, params: RoundParams | HEParams) -> Iterator[RoundRecord]:
+def train(scaled: ScaledFederation, settings: Settings, params: Any) -> Iterator[SecureRecord]:
     """Yield one record a round. A round with too few survivors leaves the model as it was and says so.
 
-    Homomorphic sums of all rounds are under one key, which clients are sent once, in the first.
+    Where the protocol has a key, all rounds are under one, which clients are sent once, in the first.
     """
     model = linear.initial_model(scaled.held_out.x.shape[1])
-    key = DecryptionKey.generate(params) if isinstance(params, HEParams) else None
+    key = protocol_of(params).simulation_key(params)
     for number in range(1, settings.rounds + 1):
         faults = draw_faults(settings, params, number)
         try:
@@ -306,11 +289,11 @@ def train(scaled: ScaledFederation, settings: Settings, params: RoundParams | HE
                 key=key,
             )
         except TooFewClients as error:
-            traffic = Traffic(survivors=(), dropped=faults, failure=str(error))
+            traffic = SumTraffic(survivors=(), dropped=faults, failure=str(error))
         else:
             model = model + update
         loss, accuracy = linear.loss(model, scaled.held_out), linear.accuracy(model, scaled.held_out)
-        yield RoundRecord(round=number, model=model, loss=loss, accuracy=accuracy, traffic=traffic)
+        yield SecureRecord(round=number, model=model, loss=loss, accuracy=accuracy, traffic=traffic)
 
 
 def train_in_clear(
@@ -326,9 +309,9 @@ def train_in_clear(
         yield PlainRecord(round=number, model=model, loss=loss, accuracy=accuracy)
 
 
-def compare(
-    scaled: ScaledFederation, settings: Settings, secure: Sequence[RoundRecord], plain: Sequence[PlainRecord]
-) -> Comparison:
+def compare_runs(
+    scaled: ScaledFederation, settings: Settings, secure: Sequence[SecureRecord], plain: Sequence[PlainRecord]
+) -> RunsCompared:
     """Compare the two runs after their last round, and state the bound of their distance where it holds."""
     difference = secure[-1].model - plain[-1].model
     failed = sum(record.traffic.failure is not None for record in secure)
@@ -340,7 +323,7 @@ def compare(
         extent = _extent(scaled, settings.local, [r.model for r in secure] + [r.model for r in plain])
         bound = distance_bound(len(secure) - failed, encoding=settings.encoding, extent=extent)
         note = "nothing was clipped, so each round adds at most sqrt(coefficients) x step to the models' distance"
-    return Comparison(
+    return RunsCompared(
         accuracy_secure=secure[-1].accuracy,
         accuracy_plain=plain[-1].accuracy,
         loss_secure=secure[-1].loss,
@@ -360,19 +343,19 @@ def _updates(model: Floats, parties: Iterable[Records], local: LocalTraining) ->
 def _secure_mean(
     vectors: Iterable[Floats],
     *,
-    params: RoundParams | HEParams,
+    params: Any,
     weights: Sequence[int],
     faults: Mapping[int, str],
     context: bytes,
     threads: int,
-    key: DecryptionKey | None = None,
-) -> tuple[Floats, Traffic]:
+    key: Any = None,
+) -> tuple[Floats, SumTraffic]:
     # trained ahead of the protocol, so that its seconds are its own
     result = secagg.simulate(
         list(vectors), params=params, weights=weights, faults=faults, context=context, threads=threads, key=key
     )
     survivors = tuple(result.survivors)
-    return result.mean, Traffic(
+    return result.mean, SumTraffic(
         survivors=survivors,
         dropped=dict(result.dropped),
         bytes_up=dict(result.bytes_up),

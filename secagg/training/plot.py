@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from secagg import picture
-from secagg.he.params import HEParams
-from secagg.pairwise.params import RoundParams
+from secagg.protocol import protocol_of
 from secagg.training.report import Outcome
 
 if TYPE_CHECKING:
@@ -69,15 +68,14 @@ def _title(outcome: Outcome) -> str:
         happened.append(f"{failed} without a sum")
     if not any(record.traffic.dropped for record in outcome.secure):
         happened.append("no drop-outs")
-    return "\n".join(picture.wrapped(line, 12, "bold") for line in (", ".join(happened), _how(params)))
+    lines = ", ".join(happened), protocol_of(params).headline(params)
+    return "\n".join(picture.wrapped(line, 12, "bold") for line in lines)
 
 
-def _how(params: RoundParams | HEParams) -> str:
-    if isinstance(params, HEParams):
-        chain = params.chain
-        return f"{params.protocol}, key held by the {params.key_holder}, degree {chain.degree}, {chain.total_bits} bits"
-    graph = "sparse" if params.graph == "harary" else params.graph
-    return f"{params.protocol}, {params.threat}, {graph} graph, k = {params.neighbours}, t = {params.threshold}"
+def _looks(outcome: Outcome) -> Mapping[str, picture.StageLook]:
+    params = outcome.plan.training
+    protocol = protocol_of(params)
+    return picture.stage_looks(protocol.every_stage, protocol.input_stage(params))
 
 
 def _accuracy(axes: Axes, outcome: Outcome) -> None:
@@ -115,9 +113,9 @@ def _lanes(axes: Axes, outcome: Outcome) -> None:
     """A lane for each client, a mark where it dropped out."""
     axes.set_title("Drop-outs, by the first message that was not sent")
     clients = outcome.plan.training.clients
-    handles = []
+    handles, looks = [], _looks(outcome)
     for stage in _stages_dropped(outcome):
-        colour, _, marker = picture.STAGES[stage]
+        colour, _, marker = looks[stage]
         gone = [(r.round, party) for r in outcome.secure for party, at in r.traffic.dropped.items() if at == stage]
         width = min(6.5, 170 / len(outcome.secure))
         style: dict[str, Any] = {"color": colour, "markersize": width, "label": stage}
@@ -190,9 +188,9 @@ def _stack(
     starts = np.arange(0, rounds, each)
     widths = np.minimum(starts + each, rounds) - starts
     floor, over = np.zeros(len(starts)), np.maximum(np.add.reduceat(counted, starts), 1)
-    handles = []
+    handles, looks = [], _looks(outcome)
     for stage, height in zip(stages, heights, strict=True):
-        colour, hatch, _ = picture.STAGES[stage]
+        colour, hatch, _ = looks[stage]
         look: dict[str, Any] = {"facecolor": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
         tall = np.add.reduceat(height * counted, starts) / over
         axes.bar(starts + (widths + 1) / 2, tall, 0.8 * widths, bottom=floor, **look)

@@ -9,9 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from secagg._version import __version__
-from secagg.he.params import HEParams
-from secagg.pairwise.params import RoundParams
-from secagg.training.driver import Comparison, PlainRecord, Plan, RoundRecord, ScaledFederation, Settings, Traffic
+from secagg.protocol import protocol_of
+from secagg.training.driver import PlainRecord, Plan, RunsCompared, ScaledFederation, SecureRecord, Settings, SumTraffic
 from secagg.training.federation import Federation
 
 SCHEMA = 1
@@ -26,9 +25,9 @@ class Outcome:
     settings: Settings
     plan: Plan
     scaled: ScaledFederation
-    secure: tuple[RoundRecord, ...]
+    secure: tuple[SecureRecord, ...]
     plain: tuple[PlainRecord, ...]
-    comparison: Comparison
+    comparison: RunsCompared
     kernels_compiled: int
 
     @property
@@ -104,53 +103,11 @@ def _settings(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _parameters(params: RoundParams | HEParams) -> dict[str, Any]:
-    return _common_parameters(params) | (
-        _homomorphic_parameters(params)
-        if isinstance(params, HEParams)
-        else {
-            "graph": params.graph,
-            "neighbours": params.neighbours,
-            "threshold": params.threshold,
-            "ring_bits": params.ring_bits,
-        }
-    )
+def _parameters(params: Any) -> dict[str, Any]:
+    return dict(protocol_of(params).as_json(params))
 
 
-def _homomorphic_parameters(params: HEParams) -> dict[str, Any]:
-    return {
-        "key_holder": params.key_holder,
-        "ring_degree": params.chain.degree,
-        "modulus_bits": [*params.chain.data_bits, params.chain.special_bits],
-        "security_bits": params.security_bits,
-        "codes_per_slot": params.codes_per_slot,
-        "scale_bits": params.scale_bits,
-        "releases": params.releases,
-        "flooding_bits": params.flooding_bits,
-        "error": params.error,
-        "ring_bits": params.ring_bits,
-    }
-
-
-def _common_parameters(params: RoundParams | HEParams) -> dict[str, Any]:
-    return {
-        "protocol": params.protocol,
-        "threat": params.threat,
-        "clients": params.clients,
-        "dimension": params.dimension,
-        "clip": params.encoding.clip,
-        "bits": params.encoding.bits,
-        "step": params.encoding.step,
-        "max_weight": params.max_weight,
-        "dropout": params.dropout,
-        "dropout_count": params.dropout_count,
-        "corrupt": params.corrupt,
-        "corrupt_count": params.corrupt_count,
-        "minimum_survivors": params.minimum_survivors,
-    }
-
-
-def _traffic(traffic: Traffic) -> dict[str, Any]:
+def _traffic(traffic: SumTraffic) -> dict[str, Any]:
     return {
         "survivors": list(traffic.survivors),
         "dropped": {str(party): stage for party, stage in traffic.dropped.items()},
@@ -162,7 +119,7 @@ def _traffic(traffic: Traffic) -> dict[str, Any]:
     }
 
 
-def _round(secure: RoundRecord, plain: PlainRecord) -> dict[str, Any]:
+def _round(secure: SecureRecord, plain: PlainRecord) -> dict[str, Any]:
     return {
         "round": secure.round,
         "loss": _finite(secure.loss),
@@ -173,6 +130,6 @@ def _round(secure: RoundRecord, plain: PlainRecord) -> dict[str, Any]:
     }
 
 
-def total_seconds(records: Sequence[RoundRecord]) -> float:
+def total_seconds(records: Sequence[SecureRecord]) -> float:
     """Return the wall seconds of all stages of all rounds together."""
     return sum(sum(record.traffic.seconds.values()) for record in records)

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable, Iterator
 
 from limits import limit_memory
-from secagg import ClientSession, Directory, FixedPoint, RoundParams, SecAggError, ServerSession
-from secagg.he.messages import EncryptedSum, Opening, Release, ReleaseRequest
+from secagg import IN_MEMORY, ClientSession, Directory, FixedPoint, RoundParams, SecAggError, ServerSession
+from secagg.he.messages import EncryptedSum, Opening, ReleasedSum, ReleaseRequest
 from secagg.he.params import HEParams
 from secagg.pairwise import client_states, messages
 from secagg.pairwise.encoded_params import UnprovedParams
@@ -147,7 +147,7 @@ def short_bodies() -> Iterator[Attempt]:
         yield lambda view=view: Opening.decode(view)
         yield lambda view=view: ReleaseRequest.decode(view, clients=N)
         for params in he:
-            yield lambda view=view, params=params: Release.decode(view, params)
+            yield lambda view=view, params=params: ReleasedSum.decode(view, params)
             yield lambda view=view, params=params: EncryptedSum.decode(view, params)
         yield lambda body=body: client_states.Release.decode(body)
 
@@ -162,10 +162,11 @@ def attempts() -> Iterator[tuple[str, Attempt]]:
         yield f"directory {index}", lambda text=text: Directory.from_json(text)
     for index, payload in enumerate(evidence()):
         yield f"evidence {index}", lambda payload=payload: decode_evidence(payload)
-    as_client = functools.partial(ClientSession.restore, client_id=0)
-    for restore, purpose in ((as_client, b"client session"), (ServerSession.restore, b"server session")):
+    as_client = functools.partial(ClientSession.restore, client_id=0, keep=IN_MEMORY)
+    as_server = functools.partial(ServerSession.restore, keep=IN_MEMORY)
+    for restore, purpose in ((as_client, b"pairwise/client"), (as_server, b"pairwise/server")):
         for index, body in enumerate(saved()):
-            state = b"SAst\x01\x00" + digest(Label.STATE_CHECKSUM, purpose, body) + body
+            state = b"SAst\x02\x00\x0f" + purpose + digest(Label.STATE_CHECKSUM, purpose, body) + body
             yield f"{purpose.decode()} {index}", lambda restore=restore, state=state: restore(state)
     for index, attempt in enumerate(short_bodies()):
         yield f"message {index}", attempt

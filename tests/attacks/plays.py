@@ -8,7 +8,7 @@ import numpy as np
 
 import cheats
 from cohort import CONTEXT, Cohort, plan
-from secagg import ClientSession, FixedPoint, RoundParams
+from secagg import IN_MEMORY, ClientSession, FixedPoint, RoundParams
 from secagg.pairwise.messages import FORMATS, Kind
 from secagg.wire import HEADER_BYTES, SERVER, Header, encode_bitmap
 
@@ -57,8 +57,9 @@ def restored(cohort: Cohort, one: int, seal_key: bytes | None = None) -> ClientS
         client.save(seal_key=seal_key),
         one,
         seal_key=seal_key,
-        identity=cohort.identities.get(one),
+        credentials=cohort.identities.get(one),
         randomness=client._randomness,
+        keep=IN_MEMORY,
     )
 
 

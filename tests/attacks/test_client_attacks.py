@@ -25,6 +25,7 @@ from plays import (
     unmasking,
 )
 from secagg import (
+    IN_MEMORY,
     ClientSession,
     FixedPoint,
     InconsistentSum,
@@ -70,7 +71,7 @@ def test_09_share_index_more_fewer_or_other_shares_than_neighbours_are_refused(t
     for stage, size in (("share_keys", form.dealt_bytes), ("unmask", form.release_bytes)):
         cohort = cohort_at(stage, params)
         reply = cohort.answer(2, cohort.server.requests()[2])
-        before = cohort.server.save()
+        before = cohort.server.save(seal_key=None)
         end = len(reply) - form.signature_bytes
         first = reply[HEADER_BYTES : HEADER_BYTES + size]
         for body in (b"", first, reply[HEADER_BYTES : end - size], reply[HEADER_BYTES:end] + first):
@@ -78,7 +79,7 @@ def test_09_share_index_more_fewer_or_other_shares_than_neighbours_are_refused(t
             with pytest.raises(PeerFault, match="bytes of body") as caught:
                 cohort.server.receive(2, forged)
             assert caught.value.client_id == 2
-            assert cohort.server.save() == before
+            assert cohort.server.save(seal_key=None) == before
         cohort.server.receive(2, reply)
 
 
@@ -301,20 +302,24 @@ def test_16_malformed_vectors_change_nothing_and_good_ones_are_taken_as_they_are
     What is taken is a float32 or float64 array of d finite values and a weight in range, and means what it says.
     """
     client = restored(READY[threat], 2)
-    before = client.save()
+    before = client.save(seal_key=None)
     plain = isinstance(vector, np.ndarray) and not isinstance(vector, np.ma.MaskedArray)
     good = plain and vector.dtype.type in (np.float32, np.float64) and vector.shape == (3,)
     good = good and bool(np.isfinite(vector).all()) and type(weight) in (int, np.int8) and weight == 1
     if not good:
         with pytest.raises(InputError):
             client.submit(vector, weight)
-        assert client.save() == before
+        assert client.save(seal_key=None) == before
         assert client.stage == "masked_input"
         vector = VECTOR
     fixed = np.random.default_rng(0).bytes(24)
     as_given, native = (
         ClientSession.restore(
-            before, 2, identity=READY[threat].identities.get(2), randomness=lambda length: fixed[:length]
+            before,
+            2,
+            credentials=READY[threat].identities.get(2),
+            randomness=lambda length: fixed[:length],
+            keep=IN_MEMORY,
         )
         for _ in range(2)
     )
@@ -329,7 +334,7 @@ def test_16_malformed_uploads_are_refused_before_anything_is_added(threat):
     assert 3 * params.ring_bits % 8
     cohort = cohort_at("masked_input", params)
     replies = {one: reply for one, _, reply in exchange(cohort)}
-    size, before = -(-3 * params.ring_bits // 8), cohort.server.save()
+    size, before = -(-3 * params.ring_bits // 8), cohort.server.save(seal_key=None)
     end = len(replies[2])
     for forged in (
         flipped(replies[2], HEADER_BYTES + size - 1, 0x80),
@@ -338,4 +343,4 @@ def test_16_malformed_uploads_are_refused_before_anything_is_added(threat):
     ):
         with pytest.raises(PeerFault):
             cohort.server.receive(2, signed(cohort, 2, forged))
-        assert cohort.server.save() == before
+        assert cohort.server.save(seal_key=None) == before

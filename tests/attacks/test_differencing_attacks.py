@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cohort import CONTEXT, Cohort, plan
-from secagg import ClientSession, FixedPoint, TooFewClients
+from secagg import IN_MEMORY, ClientSession, FixedPoint, PairwiseCredentials, TooFewClients
 
 EXACT = FixedPoint(clip=127.5, bits=8)
 
@@ -17,7 +17,11 @@ def cohort_of(threat, context=b"the model of step 7", earlier=None, seed="first"
     cohort = Cohort(params, codes - 127.5, context=context, seed=seed)
     for one, releases in (earlier or {}).items():
         cohort.clients[one] = ClientSession(
-            params, one, context=context, identity=cohort.identities.get(one), earlier=releases
+            params,
+            one,
+            context=context,
+            credentials=PairwiseCredentials(identity=cohort.identities.get(one), earlier=releases),
+            keep=IN_MEMORY,
         )
     return cohort
 
@@ -71,7 +75,7 @@ def test_08_differencing_guard_survives_a_restart():
     first.run()
     second = cohort_of("semi-honest", earlier=released(first), seed="second")
     for one, client in second.clients.items():
-        second.clients[one] = ClientSession.restore(client.save(), one)
+        second.clients[one] = ClientSession.restore(client.save(seal_key=None), one, keep=IN_MEMORY)
     with pytest.raises(TooFewClients, match="tell this sum"):
         second.run({3: "masked_input"})
     assert all(client.release is None for client in second.clients.values())
@@ -88,7 +92,11 @@ def test_08_differencing_over_four_rounds_passes_a_guard_that_compares_pairs(thr
         cohort = Cohort(params, codes - 127.5, seed=f"without {gone}")
         for one, releases in earlier.items():
             cohort.clients[one] = ClientSession(
-                params, one, context=CONTEXT, identity=cohort.identities.get(one), earlier=releases
+                params,
+                one,
+                context=CONTEXT,
+                credentials=PairwiseCredentials(identity=cohort.identities.get(one), earlier=releases),
+                keep=IN_MEMORY,
             )
         sums[gone] = int(cohort.run(dict.fromkeys(gone, "masked_input")).total[0])
         for one, releases in released(cohort).items():

@@ -20,6 +20,7 @@ import cheats
 from cohort import Cohort, identities, plan
 from plays import replaced
 from secagg import (
+    IN_MEMORY,
     ContradictoryDealer,
     DecodeError,
     Directory,
@@ -181,7 +182,10 @@ def test_23_framing_with_the_beacon_that_was_signed_guilty_clients_are_convicted
     params = parameters("harary")
     cohort = Cohort(params, np.zeros((params.clients, 2)))
     holder, fault = cheats.forged_release(cohort)
-    for server in (cohort.server, ServerSession.restore(cohort.server.save(), directory=cohort.directory)):
+    for server in (
+        cohort.server,
+        ServerSession.restore(cohort.server.save(seal_key=None), credentials=cohort.directory, keep=IN_MEMORY),
+    ):
         assert server.transcript().beacon == cohort.beacon
         assert fault.evidence.convict(server.transcript()) == holder
 
@@ -478,11 +482,11 @@ def test_23_framing_shares_dealt_under_another_beacon_are_refused_and_the_round_
     true, cohort.beacon = cohort.beacon, made_up(0)
     astray = cohort.answer(3, requests[3])
     cohort.beacon = true
-    before = cohort.server.save()
+    before = cohort.server.save(seal_key=None)
     with pytest.raises(PeerFault, match="used another beacon") as caught:
         cohort.server.receive(3, astray)
     assert (caught.value.client_id, caught.value.proof) == (3, False)
-    assert cohort.server.save() == before
+    assert cohort.server.save(seal_key=None) == before
     result = cohort.run({3: "share_keys"})
     assert result.dropped == {3: "share_keys"}
     assert len(result.survivors) == cohort.params.clients - 1
@@ -494,20 +498,20 @@ def test_23_framing_an_input_that_names_another_beacon_is_refused_and_the_round_
     cohort.run_stage()
     client, request = cohort.clients[3], cohort.server.requests()[3]
     signed = dataclasses.replace(client._state, beacon=beacon_digest(made_up(0)))
-    client._progress = dataclasses.replace(client._progress, state=signed)
+    client._at = dataclasses.replace(client._at, state=signed)
     astray = cohort.answer(3, request)
-    before = cohort.server.save()
+    before = cohort.server.save(seal_key=None)
     with pytest.raises(PeerFault, match="used another beacon") as caught:
         cohort.server.receive(3, astray)
     assert not caught.value.proof
-    assert cohort.server.save() == before
+    assert cohort.server.save(seal_key=None) == before
     assert 3 not in cohort.run({3: "masked_input"}).survivors
 
 
 def test_23_framing_a_server_with_another_beacon_refuses_everybody_and_has_lost_nothing():
     """Attack: give the server another beacon. Defence: it refuses all, and goes on from the state saved before."""
     cohort = drawn()
-    before, requests = cohort.server.save(), cohort.server.requests()
+    before, requests = cohort.server.save(seal_key=None), cohort.server.requests()
     cohort.server.use_beacon(made_up(0))
     replies = {one: cohort.answer(one, request) for one, request in requests.items()}
     refused = cohort.server.receive_all(replies.items())
@@ -515,7 +519,7 @@ def test_23_framing_a_server_with_another_beacon_refuses_everybody_and_has_lost_
     assert all("used another beacon" in fault.reason for fault in refused)
     with pytest.raises(LocalProtocolError):
         cohort.server.use_beacon(cohort.beacon)
-    cohort.server = ServerSession.restore(before, directory=cohort.directory)
+    cohort.server = ServerSession.restore(before, credentials=cohort.directory, keep=IN_MEMORY)
     cohort.server.use_beacon(cohort.beacon)
     assert cohort.server.receive_all(replies.items()) == []
     cohort.server.advance()

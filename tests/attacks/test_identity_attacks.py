@@ -11,10 +11,10 @@ import secagg
 from cheats import signed_parts
 from cohort import CONTEXT, Cohort, deterministic
 from plays import THREATS, codes_of, cohort_at, entry_at, flipped, parameters, replaced, restored, signed
-from secagg import Directory, Identity, InputError, PeerFault, ServerFault, ServerSession
+from secagg import IN_MEMORY, Directory, Identity, InputError, PeerFault, ServerFault, ServerSession
 from secagg.encoding.ring import unpack_add
 from secagg.pairwise.messages import Kind
-from secagg.pairwise.transitions import MALICIOUS_STAGES
+from secagg.pairwise.stages import MALICIOUS_STAGES
 from secagg.wire import HEADER_BYTES, Header
 
 both_models = pytest.mark.parametrize("threat", THREATS)
@@ -83,7 +83,7 @@ def test_04_sybil_an_id_that_stands_twice_or_out_of_order_is_refused(threat):
         with pytest.raises(ServerFault, match="ascend strictly"):
             cohort.clients[0].receive(cloned)
     with pytest.raises(InputError, match="distinct"):
-        ServerSession(params, [0, 1, 2, 3, 4, 5, 5], context=CONTEXT, directory=cohort.directory)
+        ServerSession(params, [0, 1, 2, 3, 4, 5, 5], context=CONTEXT, credentials=cohort.directory, keep=IN_MEMORY)
 
 
 @pytest.mark.parametrize("one", [0, 30, 60])
@@ -130,15 +130,15 @@ def test_04_sybil_a_copied_key_is_refused_when_it_is_advertised(threat):
     cohort = cohort_at("advertise_keys", parameters(threat))
     replies = {one: cohort.answer(one, cohort.server.requests()[one]) for one in (2, 3)}
     cohort.server.receive(2, replies[2])
-    before = cohort.server.save()
+    before = cohort.server.save(seal_key=None)
     for source in (HEADER_BYTES, HEADER_BYTES + 32):
         for target in (HEADER_BYTES, HEADER_BYTES + 32):
             copied = replaced(replies[3], slice(target, target + 32), replies[2][source : source + 32])
             with pytest.raises(PeerFault, match="another client advertised") as caught:
                 cohort.server.receive(3, signed(cohort, 3, copied))
             assert caught.value.client_id == 3
-            assert cohort.server.save() == before
-    restored = ServerSession.restore(before, directory=cohort.directory)
+            assert cohort.server.save(seal_key=None) == before
+    restored = ServerSession.restore(before, credentials=cohort.directory, keep=IN_MEMORY)
     assert restored._known_keys == cohort.server._known_keys
     assert len(restored._known_keys) == 2
 
@@ -148,7 +148,7 @@ def test_04_key_substitution_every_reply_bears_its_senders_signature_of_this_kin
     """Attack: no signature, or one of another client, kind, session or body. Defence: every message is signed."""
     cohort = cohort_at(stage, parameters("malicious-server"))
     reply = cohort.answer(2, cohort.server.requests()[2])
-    before = cohort.server.save()
+    before = cohort.server.save(seal_key=None)
     header, (body, attached) = reply[:HEADER_BYTES], signed_parts(cohort, reply)
     kind, session = header[6], header[16:]
     own, right = cohort.identities[2], Header(kind=kind, sender=2, session=session)
@@ -169,7 +169,7 @@ def test_04_key_substitution_every_reply_bears_its_senders_signature_of_this_kin
         with pytest.raises(PeerFault) as caught:
             cohort.server.receive(2, forged)
         assert caught.value.client_id == 2
-        assert cohort.server.save() == before
+        assert cohort.server.save(seal_key=None) == before
     for size in (0, 63, 95 if stage == "masked_input" else 63):
         with pytest.raises(PeerFault, match="too short to bear a signature"):
             cohort.server.receive(2, header + bytes(size))
@@ -202,18 +202,18 @@ def test_05_replay_no_message_of_an_earlier_round_is_taken_in_a_later_one(threat
     past = past_of(threat, "earlier")
     cohort = cohort_at("advertise_keys", parameters(threat), seed="later")
     while cohort.server.stage is not None:
-        client, server = cohort.clients[2].save(), cohort.server.save()
+        client, server = cohort.clients[2].save(seal_key=None), cohort.server.save(seal_key=None)
         for request in past.requests:
             if cohort.server.stage == "advertise_keys" and request[6] == Kind.INVITATION:
                 continue  # an invitation that comes again is an invitation: the next test
             with pytest.raises(ServerFault):
                 cohort.clients[2].receive(request)
-            assert cohort.clients[2].save() == client
+            assert cohort.clients[2].save(seal_key=None) == client
         for reply in past.replies:
             with pytest.raises(PeerFault) as caught:
                 cohort.server.receive(2, reply)
             assert caught.value.client_id == 2
-            assert cohort.server.save() == server
+            assert cohort.server.save(seal_key=None) == server
         cohort.run_stage()
     assert cohort.server.result.total.tolist() == codes_of(cohort.params).sum(axis=0).tolist()
 
@@ -285,7 +285,12 @@ def test_05_mask_reuse_two_rounds_of_repeated_randomness_have_other_masks(threat
     for nonce in ("one", "other"):
         cohort = Cohort(params, codes_of(params) - 127.5)
         cohort.server = ServerSession(
-            params, range(4), context=CONTEXT, directory=cohort.directory, randomness=deterministic(nonce)
+            params,
+            range(4),
+            context=CONTEXT,
+            credentials=cohort.directory,
+            randomness=deterministic(nonce),
+            keep=IN_MEMORY,
         )
         while cohort.server.stage != "masked_input":
             cohort.run_stage()

@@ -16,7 +16,7 @@ import pytest
 import secagg
 from cohort import CONTEXT, Cohort, deterministic
 from plays import KEY, THREATS, codes_of, cohort_at, exchange, flipped, parameters, restored, signed
-from secagg import BeaconNeeded, ClientSession, InputNeeded, SecAggError, ServerSession
+from secagg import IN_MEMORY, BeaconNeeded, ClientSession, InputNeeded, SecAggError, ServerSession
 from secagg.pairwise.messages import EncryptedShares, RelayedShares, UnmaskShares
 from secagg.primitives.prg import MaskKeys
 
@@ -89,8 +89,9 @@ class Watched:
                 self.params,
                 one,
                 context=CONTEXT,
-                identity=self.cohort.identities.get(one),
+                credentials=self.cohort.identities.get(one),
                 randomness=self.sources[one],
+                keep=IN_MEMORY,
             )
             for one in range(6)
         }
@@ -140,7 +141,9 @@ class Watched:
                     self.fail(lambda one=one: cohort.clients[one].submit(self.vectors[one], 2))
             for one, _, reply in exchange(cohort):
                 for damaged in (reply[:-1], signed(cohort, one, flipped(reply, 52)), flipped(reply, len(reply) - 1)):
-                    copied = ServerSession.restore(server.save(), directory=cohort.directory)
+                    copied = ServerSession.restore(
+                        server.save(seal_key=None), credentials=cohort.directory, keep=IN_MEMORY
+                    )
                     try:
                         copied.receive(one, damaged)
                     except SecAggError as error:
@@ -198,7 +201,7 @@ def test_21_secrets_in_saved_states_are_sealed_under_the_callers_key(threat):
     while cohort.server.stage is not None:
         for one, _, reply in exchange(cohort):
             client = cohort.clients[one]
-            clear, sealed = client.save(), client.save(seal_key=KEY)
+            clear, sealed = client.save(seal_key=None), client.save(seal_key=KEY)
             for secret in secrets_in(client._state):
                 assert secret in clear
                 assert not any(window in sealed for window in windows(secret))
@@ -209,7 +212,7 @@ def test_21_secrets_in_saved_states_are_sealed_under_the_callers_key(threat):
             cohort.server.receive(one, reply)
         cohort.server.advance()
     ring_seed = cohort.server._round.ring_seed
-    assert ring_seed in cohort.server.save()
+    assert ring_seed in cohort.server.save(seal_key=None)
     assert ring_seed not in cohort.server.save(seal_key=KEY)
 
 

@@ -108,16 +108,11 @@ class LyingServer:
 
     def unmask_arc(self, total, held, released):
         state = CollectingUnmask(
-            session_id=self.state.session_id,
-            roster=self.state.roster,
-            beacon=self.state.beacon,
-            graph=self.state.graph,
-            sealed=self.state.sealed,
+            session=self.state.session,
             shared=flags(self.arc | self.gone),
             survivors=flags(self.arc),
             accumulator=total,
             asked=flags(self.arc),
-            signed=self.state.signed,
             held=held,
             received=flags(released),
         )

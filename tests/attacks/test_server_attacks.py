@@ -25,6 +25,7 @@ from plays import (
     unmasking,
 )
 from secagg import (
+    IN_MEMORY,
     BeaconNeeded,
     ClientSession,
     InputError,
@@ -53,7 +54,7 @@ both_models = pytest.mark.parametrize("threat", THREATS)
 def test_01_model_inconsistency_a_client_of_another_model_takes_no_part(threat):
     """Attack: a client trains another model than the rest. Defence: the context's hash is in the round's identifier."""
     cohort = Cohort(parameters(threat), np.zeros((7, 3)), context=b"model A")
-    other = ClientSession(cohort.params, 1, context=b"model B", identity=cohort.identities.get(1))
+    other = ClientSession(cohort.params, 1, context=b"model B", credentials=cohort.identities.get(1), keep=IN_MEMORY)
     with pytest.raises(ServerFault, match="other parameters or another context"):
         other.receive(cohort.server.requests()[1])
     assert other.stage == "advertise_keys"
@@ -143,7 +144,7 @@ def test_02_both_kinds_of_share_of_a_peer_are_never_released(threat, victim_firs
     released, kept = (seed, mask_key) if victim_first == "survived" else (mask_key, seed)
     assert released in sent
     assert kept not in sent
-    assert kept not in cohort.clients[0].save()
+    assert kept not in cohort.clients[0].save(seal_key=None)
 
 
 @both_models
@@ -309,7 +310,7 @@ def test_06_biased_graph_a_server_with_another_beacon_gets_no_shares_opened():
             cohort.server.receive(one, payload)
         # What an honest server refuses a lying one takes
         body, signature = memoryview(payload)[HEADER_BYTES:-64], payload[-64:]
-        steps.fold(cohort.server._round, cohort.server._state, one, body, signature, {})
+        steps.fold_shares(cohort.server._round, cohort.server._state, one, body, signature)
     for one, request in cohort.server.advance().items():
         with pytest.raises((PeerFault, ServerFault, TooFewClients)):
             cohort.answer(one, request)
@@ -336,7 +337,7 @@ def test_07_tiny_cohort_a_roster_of_fewer_than_planned_is_refused(threat):
     """Attack: invite one victim to a round of ten. Defence: the roster has the pinned number of ids on both sides."""
     params = parameters(threat, 10)
     with pytest.raises(InputError, match="the roster holds 1"):
-        ServerSession(params, [0])
+        ServerSession(params, [0], keep=IN_MEMORY)
     cohort = cohort_at("share_keys", params)
     request = cohort.server.requests()[0]
     alone = from_server(Kind.ROSTER, request[16:HEADER_BYTES], bytes(8), b"\1", cohort.server._state.roster.entries[0])

@@ -25,6 +25,7 @@ from plays import (
     unmasking,
 )
 from secagg import (
+    IN_MEMORY,
     ClientSession,
     DecodeError,
     Directory,
@@ -202,12 +203,14 @@ def test_15_sealed_state_has_a_fresh_salt_each_time_and_one_purpose(threat):
     saves = [client.save(seal_key=KEY) for _ in range(3)]
     assert len({save[6:38] for save in saves}) == len({save[38:] for save in saves}) == 3
     for save in saves:
-        assert ClientSession.restore(save, 1, seal_key=KEY, identity=identity).save() == client.save()
+        assert ClientSession.restore(save, 1, seal_key=KEY, credentials=identity, keep=IN_MEMORY).save(
+            seal_key=None
+        ) == client.save(seal_key=None)
     with pytest.raises(DecodeError):
-        ServerSession.restore(saves[0], seal_key=KEY, directory=cohort.directory)
+        ServerSession.restore(saves[0], seal_key=KEY, credentials=cohort.directory, keep=IN_MEMORY)
     spliced = saves[0][:38] + saves[1][38:]  # one save's salt before another's ciphertext
     with pytest.raises(DecodeError):
-        ClientSession.restore(spliced, 1, seal_key=KEY, identity=identity)
+        ClientSession.restore(spliced, 1, seal_key=KEY, credentials=identity, keep=IN_MEMORY)
 
 
 # ------------------------------------------------------------------------------------------------ 17: hostile sizes
@@ -245,8 +248,10 @@ def test_17_hostile_sizes_messages_that_claim_more_than_they_hold_are_refused(th
     params = plan(4096, 1 << 32, threat=threat)
     identity = identities(range(4096))[1] if threat == "malicious-server" else None
     directory = None if identity is None else identity.directory
-    client = ClientSession(params, 1, context=CONTEXT, identity=identity)
-    invitation = ServerSession(params, range(4096), context=CONTEXT, directory=directory).requests()[1]
+    client = ClientSession(params, 1, context=CONTEXT, credentials=identity, keep=IN_MEMORY)
+    invitation = ServerSession(params, range(4096), context=CONTEXT, credentials=directory, keep=IN_MEMORY).requests()[
+        1
+    ]
     client.receive(invitation)
     ids = b"".join(one.to_bytes(8, "little") for one in range(4096))
     for body in (b"", ids, ids + b"\xff" * 512, ids + b"\xff" * 512 + bytes(96)):
@@ -262,10 +267,10 @@ def test_17_hostile_sizes_replies_of_other_lengths_are_refused_unread(threat):
         reply = cohort.answer(2, cohort.server.requests()[2])
         longer = np.zeros(1 << 24, dtype=np.uint8)
         longer[: len(reply)] = np.frombuffer(reply, np.uint8)
-        before = cohort.server.save()
+        before = cohort.server.save(seal_key=None)
         bounded(lambda longer=longer: cohort.server.receive(2, longer), PeerFault)
         bounded(lambda longer=longer: cohort.clients[2].receive(longer), ServerFault)
-        assert cohort.server.save() == before
+        assert cohort.server.save(seal_key=None) == before
         cohort.run_stage()
 
 
@@ -286,11 +291,12 @@ SAVED = {
 def test_17_hostile_sizes_saved_states_that_claim_a_trillion_elements_are_refused(body, seal_key):
     """Attack: a saved state, right checksum and all, that claims 2**40 of anything. Defence: no more than is there."""
     if seal_key is None:
-        checksum = snapshot.digest(snapshot.Label.STATE_CHECKSUM, b"client session", body)
-        saved = b"SAst\x01\x00" + checksum + body
+        checksum = snapshot.digest(snapshot.Label.STATE_CHECKSUM, b"pairwise/client", body)
+        saved = b"SAst\x02\x00\x0fpairwise/client" + checksum + body
     else:
-        saved = b"SAst\x01\x01" + seal_state(seal_key, body, b"SAst\x01client session")
-    bounded(lambda: ClientSession.restore(saved, 1, seal_key=seal_key), DecodeError)
+        sealed = b"".join(seal_state(seal_key, bytes(32), [body], b"SAst\x02pairwise/client"))
+        saved = b"SAst\x02\x01\x0fpairwise/client" + bytes(32) + sealed
+    bounded(lambda: ClientSession.restore(saved, 1, seal_key=seal_key, keep=IN_MEMORY), DecodeError)
 
 
 @both_models
@@ -314,13 +320,13 @@ def test_19a_duplicate_uploads_count_once(threat):
     cohort = cohort_at("masked_input", params)
     for one, _, reply in exchange(cohort):
         cohort.server.receive(one, reply)
-        after = cohort.server.save()
+        after = cohort.server.save(seal_key=None)
         assert one not in cohort.server.waiting_for
         for again in (reply, signed(cohort, one, flipped(reply, HEADER_BYTES))):
             with pytest.raises(StaleMessage, match="in already") as caught:
                 cohort.server.receive(one, again)
             assert caught.value.client_id == one
-            assert cohort.server.save() == after
+            assert cohort.server.save(seal_key=None) == after
     cohort.server.advance()
     while cohort.server.stage is not None:
         cohort.run_stage()
@@ -338,11 +344,11 @@ def test_19a_late_uploads_are_not_folded_in(threat):
         cohort.server.receive(one, reply)
     cohort.server.advance()
     while True:
-        before = cohort.server.save()
+        before = cohort.server.save(seal_key=None)
         with pytest.raises(StaleMessage) as caught:
             cohort.server.receive(3, late)
         assert caught.value.client_id == 3
-        assert cohort.server.save() == before
+        assert cohort.server.save(seal_key=None) == before
         if cohort.server.stage is None:
             break
         cohort.run_stage()
@@ -357,12 +363,12 @@ def test_19a_late_messages_of_a_client_that_dropped_out_earlier_are_refused(thre
     cohort = cohort_at("advertise_keys", params)
     late = cohort.answer(5, cohort.server.requests()[5])
     cohort.run_stage({5: "advertise_keys"})
-    before = cohort.server.save()
+    before = cohort.server.save(seal_key=None)
     with pytest.raises(StaleMessage, match="stage was closed"):
         cohort.server.receive(5, late)
     relabelled = signed(cohort, 5, replaced(late, 6, Kind.ENCRYPTED_SHARES))
     with pytest.raises(StaleMessage, match="dropped out"):
         cohort.server.receive(5, relabelled)
-    assert cohort.server.save() == before
+    assert cohort.server.save(seal_key=None) == before
     with pytest.raises(ServerFault):
         cohort.clients[5].receive(cohort.server.requests()[0])

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import secagg
-from secagg import cli, identity_files
+from secagg import IN_MEMORY, cli, identity_files
 from secagg.cli.identity import ids_of, natural_order
 from secagg.errors import DecodeError, InputError
 from secagg.identity import Directory
@@ -88,14 +88,14 @@ def test_a_sum_against_a_malicious_server_from_files_alone(tmp_path):
     params = secagg.RoundParams.plan(
         clients=5, dimension=3, encoding=secagg.FixedPoint(clip=1.0, bits=16), threat="malicious-server"
     )
-    server = secagg.ServerSession(params, directory, context=b"round 1", directory=directory)
+    server = secagg.ServerSession(params, directory, context=b"round 1", credentials=directory, keep=IN_MEMORY)
     clients = {}
     for one in ids:
         key = secagg.read_signing_key(tmp_path / f"node-{one}.key")
         own = directory.id_of(key.public)
         assert own == one
         identity = secagg.Identity(key=key, directory=directory)
-        clients[own] = secagg.ClientSession(params, own, context=b"round 1", identity=identity)
+        clients[own] = secagg.ClientSession(params, own, context=b"round 1", credentials=identity, keep=IN_MEMORY)
     vectors = np.random.default_rng(0).uniform(-1, 1, (6, 3))
     requests = server.requests()
     while requests:

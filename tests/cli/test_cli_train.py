@@ -16,6 +16,7 @@ import secagg
 from secagg import cli
 from secagg._version import __version__
 from secagg.cli.errors import EXIT_FAILURE, EXIT_PARAMETER, EXIT_TOO_FEW
+from secagg.pairwise.stages import SEMI_HONEST_STAGES
 
 pytest.importorskip("sklearn")
 
@@ -76,8 +77,8 @@ def test_json_rounds_hold_what_is_promised(piped):
     for entry in rounds:
         assert {"loss", "accuracy", "survivors", "dropped", "bytes_up", "seconds"} <= set(entry)
         assert 0 <= entry["accuracy"] <= 1
-        assert set(entry["bytes_up"]) == set(entry["seconds"]) == set(secagg.STAGES)
-        assert set(entry["dropped"].values()) <= set(secagg.STAGES)
+        assert set(entry["bytes_up"]) == set(entry["seconds"]) == set(SEMI_HONEST_STAGES)
+        assert set(entry["dropped"].values()) <= set(SEMI_HONEST_STAGES)
         gone = {int(party) for party, stage in entry["dropped"].items() if stage != "unmask"}
         assert sorted(gone | set(entry["survivors"])) == list(range(10))
 
@@ -109,7 +110,7 @@ def test_nothing_is_wider_than_the_terminal(asked, columns):
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= columns
-    for stage in ("encrypted_input",) if asked[1] == "ckks" else secagg.STAGES:
+    for stage in ("encrypted_input",) if asked[1] == "ckks" else SEMI_HONEST_STAGES:
         assert any(stage in line for line in lines)
     rounds = [line for line in lines if line.startswith(("  1/2", "  2/2")) and "no sum" not in line]
     # Durations are columns where there is room, and stand below their round elsewhere

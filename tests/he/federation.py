@@ -9,7 +9,18 @@ import numpy as np
 
 import secagg
 from cohort import identities
-from secagg import DecryptionKey, DecryptorSession, HEClientSession, HEParams, HEServerSession, PublicKey, SigningKey
+from secagg import (
+    IN_MEMORY,
+    ClientSession,
+    DecryptionKey,
+    DecryptorSession,
+    HECredentials,
+    HEParams,
+    HEServerCredentials,
+    PublicKey,
+    ServerSession,
+    SigningKey,
+)
 
 DECRYPTOR = SigningKey(bytes(range(32)))
 CONTEXT = b"model 1"
@@ -28,7 +39,7 @@ def plan(clients: int = 3, dimension: int = 9, **overrides: object) -> HEParams:
 @functools.cache
 def key_pair(params: HEParams) -> bytes:
     """A saved key for these parameters: making one takes longer than anything else in most tests."""
-    return DecryptionKey.generate(params).save()
+    return DecryptionKey.generate(params, keep=IN_MEMORY).save(seal_key=None)
 
 
 class Federation:
@@ -36,31 +47,60 @@ class Federation:
 
     def __init__(self, params: HEParams, *, context: bytes = CONTEXT, key: DecryptionKey | None = None) -> None:
         self.params, self.context = params, context
-        self.key = key or DecryptionKey.restore(key_pair(params))
+        self.key = key or DecryptionKey.restore(key_pair(params), keep=IN_MEMORY)
         self.identities = identities(range(params.clients))
         self.directory = self.identities[0].directory
-        self.decryptor: DecryptorSession | None = None
-        if params.key_holder == "decryptor":
-            self.decryptor = DecryptorSession(params, self.key, self.directory, signing_key=DECRYPTOR, context=context)
-            self.server = HEServerSession(
-                params,
-                self.directory,
-                context=context,
-                opening=self.decryptor.opening,
-                decryptor=DECRYPTOR.public,
-            )
-        else:
-            self.server = HEServerSession(params, self.directory, context=context, key_id=self.key.public.key_id)
+        self.decryptor = self.new_decryptor() if params.key_holder == "decryptor" else None
+        self.server = self.new_server()
         self.clients = {one: self.client(one) for one in range(params.clients)}
 
-    def client(self, one: int, **overrides: object) -> HEClientSession:
-        """A new session of client ``one``."""
-        keys: dict[str, object] = {"key": self.key}
-        if self.params.key_holder == "decryptor":
+    def client_credentials(self, one: int, **overrides: object) -> HECredentials:
+        """What client ``one`` brings."""
+        given: dict[str, object] = {"identity": self.identities[one], "key": self.key}
+        if self.decryptor is not None:
             public = PublicKey.open(self.key.public.message(DECRYPTOR), self.params, DECRYPTOR.public)
-            keys = {"public_key": public, "decryptor": DECRYPTOR.public}
-        arguments = {"context": self.context, "identity": self.identities[one]} | keys | overrides
-        return HEClientSession(self.params, one, **arguments)  # type: ignore[arg-type]
+            given = {"identity": self.identities[one], "public_key": public, "decryptor": DECRYPTOR.public}
+        return HECredentials(**(given | overrides))  # type: ignore[arg-type]
+
+    def server_credentials(self, **overrides: object) -> HEServerCredentials:
+        """What the aggregator brings."""
+        given: dict[str, object] = {"directory": self.directory, "key_id": self.key.public.key_id}
+        if self.decryptor is not None:
+            given = {"directory": self.directory, "opening": self.decryptor.opening(), "decryptor": DECRYPTOR.public}
+        return HEServerCredentials(**(given | overrides))  # type: ignore[arg-type]
+
+    def client(self, one: int, **overrides: object) -> ClientSession:
+        """A new session of client ``one``."""
+        given: dict[str, object] = {"context": self.context, "credentials": self.client_credentials(one)}
+        return ClientSession(self.params, one, **({"keep": IN_MEMORY} | given | overrides))  # type: ignore[arg-type]
+
+    def new_server(self, **overrides: object) -> ServerSession:
+        """A new session of the aggregator."""
+        given: dict[str, object] = {"context": self.context, "credentials": self.server_credentials()}
+        given = {"keep": IN_MEMORY} | given | overrides
+        return ServerSession(self.params, self.directory, **given)  # type: ignore[arg-type]
+
+    def new_decryptor(self, **overrides: object) -> DecryptorSession:
+        """A new session of the decryptor, with the federation's key."""
+        given = {"context": self.context, "signing_key": DECRYPTOR, "keep": IN_MEMORY} | overrides
+        return DecryptorSession(self.params, self.key, self.directory, **given)  # type: ignore[arg-type]
+
+    def restored_client(self, one: int, saved: bytes, **overrides: object) -> ClientSession:
+        """Client ``one`` as it was saved, with what it has now."""
+        given = {"credentials": self.client_credentials(one), "keep": IN_MEMORY} | overrides
+        return ClientSession.restore(saved, one, **given)  # type: ignore[arg-type]
+
+    def restored_server(self, saved: bytes, **overrides: object) -> ServerSession:
+        """The aggregator as it was saved."""
+        given = {"credentials": self.server_credentials(), "keep": IN_MEMORY} | overrides
+        return ServerSession.restore(saved, **given)  # type: ignore[arg-type]
+
+    def restored_decryptor(
+        self, saved: bytes, key: DecryptionKey | None = None, **overrides: object
+    ) -> DecryptorSession:
+        """The decryptor as it was saved, with the federation's key or another."""
+        given = {"signing_key": DECRYPTOR, "keep": IN_MEMORY} | overrides
+        return DecryptorSession.restore(saved, key or self.key, self.directory, **given)  # type: ignore[arg-type]
 
     def upload(self, one: int, vector: np.ndarray, weight: int = 1) -> bytes:
         """What client ``one`` sends."""
@@ -83,7 +123,7 @@ class Federation:
         """Close the sum and return it."""
         sums = self.server.advance()
         if self.decryptor is not None:
-            self.server.accept_release(self.decryptor.release(self.server.release_request))
+            self.server.receive_from("decryptor", self.decryptor.release(self.server.party_requests()["decryptor"]))
             return self.server.result
         one = min(sums)
         self.clients[one].receive(sums[one])

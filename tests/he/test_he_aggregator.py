@@ -15,8 +15,8 @@ import pytest
 import secagg
 from federation import CONTEXT, DECRYPTOR, Federation, plan, vectors_of
 from secagg.he.ciphertexts import RunningSum, pack_residues, unpack_residues
-from secagg.he.messages import Kind, Opening, session_identifier
-from secagg.planning.homomorphic import server_bytes
+from secagg.he.costs import server_bytes
+from secagg.he.messages import HEKind, Opening, session_identifier
 from secagg.wire import HEADER_BYTES, Header
 
 AGGREGATOR = """
@@ -36,13 +36,16 @@ directory = secagg.Directory({int(one): unhex(key) for one, key in said["directo
 keys = {"key_id": unhex(said["key_id"])}
 if params.key_holder == "decryptor":
     keys = {"opening": unhex(said["opening"]), "decryptor": unhex(said["decryptor"])}
-server = secagg.HEServerSession(params, directory, context=unhex(said["context"]), **keys)
+brought = secagg.HEServerCredentials(directory=directory, **keys)
+server = secagg.ServerSession(
+    params, directory, context=unhex(said["context"]), keep=secagg.IN_MEMORY, credentials=brought
+)
 print(next(iter(server.requests().values())).hex(), flush=True)
 for line in sys.stdin:
     one, upload = json.loads(line)
     server.receive(one, unhex(upload))
 sums = server.advance()
-answer = server.release_request if params.key_holder == "decryptor" else next(iter(sums.values()))
+answer = server.party_requests()["decryptor"] if params.key_holder == "decryptor" else next(iter(sums.values()))
 holders = [type(one).__name__ for one in gc.get_objects() if type(one).__name__ in ("DecryptionKey", "Decryptor")]
 loaded = [name for name in sys.modules if "tenseal" in name]
 print(json.dumps({"answer": answer.hex(), "holders": holders, "loaded": loaded}), flush=True)
@@ -60,7 +63,7 @@ def test_the_aggregators_process_never_holds_a_secret_key_nor_loads_tenseal(key_
         "context": CONTEXT.hex(),
     }
     if federation.decryptor is not None:
-        said |= {"opening": federation.decryptor.opening.hex(), "decryptor": DECRYPTOR.public.hex()}
+        said |= {"opening": federation.decryptor.opening().hex(), "decryptor": DECRYPTOR.public.hex()}
     process = subprocess.Popen(
         [sys.executable, "-c", AGGREGATOR.replace("json.load(sys.stdin)", "json.loads(sys.stdin.readline())")],
         stdin=subprocess.PIPE,
@@ -94,7 +97,7 @@ def test_what_travels_to_the_aggregator_holds_no_secret():
     params = plan(2, 3)
     federation = Federation(params)
     federation.collect(np.zeros((2, 3)))
-    saved = federation.server.save()
+    saved = federation.server.save(seal_key=None)
     secret = federation.key._decryptor.secret_bytes()
     windows = {secret[at : at + 16] for at in range(0, len(secret) - 16, 16)}
     assert not any(saved[at : at + 16] in windows for at in range(len(saved) - 16))
@@ -170,7 +173,7 @@ def peak_of(federation: Federation, upload: bytes, clients: int) -> int:
     tracemalloc.start()
     try:
         for one in range(clients):
-            header = Header(kind=Kind.UPLOAD, sender=one, session=federation.server.session_id)
+            header = Header(kind=HEKind.UPLOAD, sender=one, session=federation.server.session_id)
             federation.server.receive(one, header.encode() + body + federation.identities[one].sign(header, body))
         return tracemalloc.get_traced_memory()[1]
     finally:
@@ -217,11 +220,11 @@ def test_tenseal_reads_nothing_but_what_was_written_here_from_checked_residues(m
             body = pack_residues(
                 rng.integers(0, min(params.chain.data_primes), shape, np.uint64), params.chain.data_primes
             )
-            header = Header(kind=Kind.UPLOAD, sender=one, session=federation.server.session_id)
+            header = Header(kind=HEKind.UPLOAD, sender=one, session=federation.server.session_id)
             federation.send(one, header.encode() + body + federation.identities[one].sign(header, body))
         federation.server.advance()
         with pytest.raises(secagg.InconsistentSum):
-            federation.decryptor.release(federation.server.release_request)
+            federation.decryptor.release(federation.server.party_requests()["decryptor"])
         words = federation.decryptor._collection.running.residues.astype("<u8").tobytes()
         for message in given:
             assert message.count(words) == 1

@@ -13,6 +13,7 @@ import numpy as np
 
 import secagg
 from federation import Federation, plan
+from secagg import IN_MEMORY
 from secagg.he import flooding
 from secagg.he.ciphertexts import pack_residues, unpack_residues
 from secagg.he.engine import Decryptor
@@ -59,7 +60,7 @@ def test_a_corrupt_client_reads_the_whole_ckks_key_from_two_released_sums_unnoti
     params = plan(4, 2047, protocol="ckks", encoding=secagg.FixedPoint(clip=1.0, bits=10))
     chain, weight = params.chain, params.dimension
     assert weight + 1 == params.scheme.slots
-    key = secagg.DecryptionKey.generate(params)
+    key = secagg.DecryptionKey.generate(params, keep=IN_MEMORY)
     rng, amplitude = np.random.default_rng(1), 0.015
     released = []
     for power in (0, chain.degree // 2):
@@ -107,7 +108,7 @@ def test_a_corrupt_client_is_shown_slots_of_the_bfv_key_in_one_released_sum_unno
     params = plan(16, 9)
     degree, modulus = params.chain.degree, params.plain_modulus
     assert (len(params.chain.data_primes), params.codes_per_slot) == (1, 1)
-    key = secagg.DecryptionKey.generate(params)
+    key = secagg.DecryptionKey.generate(params, keep=IN_MEMORY)
     # (0, q / t) decrypts to s modulo t, in its slots
     bare = np.zeros((2, 1, degree), dtype=np.uint64)
     bare[1, 0, 0] = scaled([1], params)[0]

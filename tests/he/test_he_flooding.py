@@ -14,6 +14,7 @@ import pytest
 
 import secagg
 from federation import Federation, plan
+from secagg import IN_MEMORY
 from secagg.he import flooding, keys, noise
 from secagg.he.chains import CHAINS, Chain
 from secagg.he.engine import Decryptor, Encryptor, Scheme
@@ -114,13 +115,13 @@ def attackable() -> secagg.HEParams:
 
 def twenty_rounds(params: secagg.HEParams) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
     """Public ciphertexts, what is released of them (float64[20, N / 2]), and the exact sums."""
-    key = secagg.DecryptionKey.generate(params)
+    key = secagg.DecryptionKey.generate(params, keep=IN_MEMORY)
     rng, ciphertexts, released, exact = np.random.default_rng(1), [], [], []
     for _ in range(ROUNDS):
         federation = Federation(params, key=key)
         vectors = rng.uniform(-1, 1, (3, params.dimension))
         federation.collect(vectors)
-        ciphertexts.append(federation.server._collection.running.residues[0].copy())
+        ciphertexts.append(federation.server._state.collection.running.residues[0].copy())
         released.append(federation.finish().values)
         exact.append(np.append(vectors.sum(axis=0), 3.0))
     assert key.releases_left == 0

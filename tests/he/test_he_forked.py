@@ -7,6 +7,7 @@ import pytest
 
 from children import all_refused, needs_fork
 from federation import Federation, plan
+from secagg import DEFERRED
 
 pytestmark = needs_fork
 
@@ -21,12 +22,14 @@ def test_a_child_can_use_no_party_of_a_homomorphic_sum_nor_its_key(holder):
         calls = [
             server.requests,
             lambda: server.receive(0, b""),
+            lambda: server.receive_all([]),
             server.advance,
-            lambda: server.accept_release(b""),
+            lambda: server.receive_from("decryptor", b""),
             server.abort,
             server.save,
             lambda: client.receive(opening),
             lambda: client.submit(np.zeros(2)),
+            client.delivered,
             client.save,
             key.save,
             key.check_usable,
@@ -37,13 +40,18 @@ def test_a_child_can_use_no_party_of_a_homomorphic_sum_nor_its_key(holder):
             calls += [
                 lambda: decryptor.receive(0, b""),
                 lambda: decryptor.release(b""),
-                lambda: decryptor.opening,
-                lambda: server.release_request,
+                lambda: decryptor.opening(),
+                lambda: server.party_requests()["decryptor"],
                 decryptor.save,
             ]
         all_refused(*calls)
 
     check()
+    waiting = federation.client(0, keep=DEFERRED, seal_key=None)
+    waiting.receive(opening)
+    pending = waiting.submit(np.ones(2))
+    all_refused(pending.kept)
+    assert pending.kept().stage == "encrypted_input"
     client.receive(opening)
     check()
     upload = client.submit(np.ones(2)).payload
@@ -53,5 +61,5 @@ def test_a_child_can_use_no_party_of_a_homomorphic_sum_nor_its_key(holder):
     server.advance()
     check()
     if decryptor is not None:
-        server.accept_release(decryptor.release(server.release_request))
+        server.receive_from("decryptor", decryptor.release(server.party_requests()["decryptor"]))
         check()

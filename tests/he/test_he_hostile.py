@@ -7,7 +7,8 @@ import pytest
 
 import secagg
 from federation import DECRYPTOR, Federation, plan, vectors_of
-from secagg.he.messages import Kind, ReleaseRequest
+from secagg import IN_MEMORY
+from secagg.he.messages import HEKind, ReleaseRequest
 from secagg.session.context import context_digest
 from secagg.wire import HEADER_BYTES, SERVER, Header
 
@@ -20,7 +21,7 @@ def federation() -> Federation:
 
 
 def signed(
-    federation: Federation, one: int, body: bytes, *, session: bytes | None = None, kind: int = Kind.UPLOAD
+    federation: Federation, one: int, body: bytes, *, session: bytes | None = None, kind: int = HEKind.UPLOAD
 ) -> bytes:
     """An upload with another body, under the client's own signature."""
     header = Header(kind=kind, sender=one, session=session or federation.server.session_id)
@@ -32,7 +33,7 @@ def body_of(upload: bytes) -> bytes:
 
 
 def request(federation: Federation, members: list[bool], digest: bytes = bytes(32)) -> bytes:
-    header = Header(kind=Kind.RELEASE_REQUEST, sender=SERVER, session=federation.server.session_id)
+    header = Header(kind=HEKind.RELEASE_REQUEST, sender=SERVER, session=federation.server.session_id)
     return header.encode() + ReleaseRequest(members=np.array(members), digest=digest).encode()
 
 
@@ -45,7 +46,7 @@ def test_the_decryptor_is_no_oracle_for_one_upload(federation):
     for one in (1, 2, 3):
         with pytest.raises(secagg.PeerFault, match="another message than its own"):
             federation.decryptor.receive(one, upload)
-        forged = Header(kind=Kind.UPLOAD, sender=one, session=federation.server.session_id).encode()
+        forged = Header(kind=HEKind.UPLOAD, sender=one, session=federation.server.session_id).encode()
         with pytest.raises(secagg.PeerFault, match="signature"):
             federation.decryptor.receive(one, forged + upload[HEADER_BYTES:])
     with pytest.raises(secagg.StaleMessage):
@@ -62,13 +63,13 @@ def test_an_aggregator_that_leaves_out_adds_or_counts_twice_gets_nothing(federat
             federation.server.receive(one, upload)
     federation.server.advance()
     with pytest.raises(secagg.ServerFault, match=r"only there \[\], only here \[3\]"):
-        federation.decryptor.release(federation.server.release_request)
+        federation.decryptor.release(federation.server.party_requests()["decryptor"])
     other = Federation(federation.params)
     other.collect(np.zeros((4, 5)), absent=[3])
-    other.server._collection.running.residues[0, 0, 0, 0] ^= 1
+    other.server._state.collection.running.residues[0, 0, 0, 0] ^= 1
     other.server.advance()
     with pytest.raises(secagg.ServerFault, match="another one"):
-        other.decryptor.release(other.server.release_request)
+        other.decryptor.release(other.server.party_requests()["decryptor"])
     assert federation.key.released == other.key.released == 0
 
 
@@ -76,7 +77,7 @@ def test_the_decryptor_answers_once_and_repeats_itself_byte_for_byte(federation)
     late = federation.upload(2, np.zeros(5))
     federation.collect(vectors_of(federation.params), absent=[2])
     federation.server.advance()
-    asked = federation.server.release_request
+    asked = federation.server.party_requests()["decryptor"]
     answer = federation.decryptor.release(asked)
     assert federation.decryptor.release(asked) == answer
     with pytest.raises(secagg.ServerFault, match="second, different request"):
@@ -86,16 +87,16 @@ def test_the_decryptor_answers_once_and_repeats_itself_byte_for_byte(federation)
     with pytest.raises(secagg.StaleMessage):
         federation.server.receive(2, late)
     assert federation.key.released == 1
-    federation.server.accept_release(answer)
+    federation.server.receive_from("decryptor", answer)
     with pytest.raises(secagg.LocalProtocolError):
-        federation.server.accept_release(answer)
+        federation.server.receive_from("decryptor", answer)
 
 
 def test_uploads_of_other_sessions_contexts_and_keys_are_refused(federation):
     params = federation.params
     again = Federation(params)
     other_context = Federation(params, context=b"model 2")
-    other_key = Federation(params, key=secagg.DecryptionKey.generate(params))
+    other_key = Federation(params, key=secagg.DecryptionKey.generate(params, keep=IN_MEMORY))
     for foreign in (again, other_context, other_key):
         with pytest.raises(secagg.PeerFault, match="another session, key or context"):
             federation.server.receive(0, foreign.upload(0, np.zeros(5)))
@@ -109,14 +110,14 @@ def test_uploads_of_other_sessions_contexts_and_keys_are_refused(federation):
 
 def test_ciphertexts_of_another_key_in_a_signed_upload_are_found_out(federation):
     """Its maker can do so; the sum is refused, not silently wrong, and the key is retired."""
-    stranger = Federation(federation.params, key=secagg.DecryptionKey.generate(federation.params))
+    stranger = Federation(federation.params, key=secagg.DecryptionKey.generate(federation.params, keep=IN_MEMORY))
     federation.collect(np.zeros((4, 5)), absent=[1])
     federation.send(1, signed(federation, 1, body_of(stranger.upload(1, np.zeros(5)))))
     federation.server.advance()
     with pytest.raises(secagg.InconsistentSum, match="noisier"):
-        federation.decryptor.release(federation.server.release_request)
-    with pytest.raises(secagg.LocalProtocolError, match="stays refused"):
-        federation.decryptor.release(federation.server.release_request)
+        federation.decryptor.release(federation.server.party_requests()["decryptor"])
+    with pytest.raises(secagg.LocalProtocolError, match="the key was retired"):
+        federation.decryptor.release(federation.server.party_requests()["decryptor"])
     assert federation.key.retired
     with pytest.raises(secagg.LocalProtocolError, match="retired"):
         Federation(federation.params, key=federation.key)
@@ -125,14 +126,14 @@ def test_ciphertexts_of_another_key_in_a_signed_upload_are_found_out(federation)
 @pytest.mark.parametrize("change", ["shorter", "longer", "empty", "residue", "transparent", "kind", "session"])
 def test_malformed_uploads_are_their_senders_fault_and_change_nothing(federation, change):
     body = body_of(federation.upload(0, np.zeros(5)))
-    before = federation.server._collection.running.residues.copy()
+    before = federation.server._state.collection.running.residues.copy()
     alter = {
         "shorter": lambda: signed(federation, 0, body[:-1]),
         "longer": lambda: signed(federation, 0, body + b"\0"),
         "empty": lambda: signed(federation, 0, b""),
         "residue": lambda: signed(federation, 0, b"\xff" * len(body)),
         "transparent": lambda: signed(federation, 0, body[: len(body) // 2] + bytes(len(body) // 2)),
-        "kind": lambda: signed(federation, 0, body, kind=Kind.OPENING),
+        "kind": lambda: signed(federation, 0, body, kind=HEKind.OPENING),
         "session": lambda: signed(federation, 0, body, session=bytes(32)),
     }
     for side in (federation.server, federation.decryptor):
@@ -140,7 +141,7 @@ def test_malformed_uploads_are_their_senders_fault_and_change_nothing(federation
             side.receive(0, alter[change]())
         assert fault.value.client_id == 0
         assert side.survivors == ()
-    assert (federation.server._collection.running.residues == before).all()
+    assert (federation.server._state.collection.running.residues == before).all()
     federation.send(0, signed(federation, 0, body))
 
 
@@ -159,10 +160,11 @@ def test_who_is_not_in_the_directory_or_lies_about_it_is_refused(federation):
     with pytest.raises(secagg.InputError, match="must not be one of the clients"):
         secagg.DecryptorSession(
             federation.params,
-            secagg.DecryptionKey.generate(federation.params),
+            secagg.DecryptionKey.generate(federation.params, keep=IN_MEMORY),
             federation.directory,
             signing_key=federation.identities[0].key,
             context=federation.context,
+            keep=IN_MEMORY,
         )
 
 
@@ -177,7 +179,7 @@ def test_a_client_answers_one_opening_and_submits_once(federation):
     with pytest.raises(secagg.LocalProtocolError):
         client.submit(np.ones(5))
     second = Federation(federation.params).server.requests()[0]
-    with pytest.raises(secagg.ServerFault, match="second, different opening"):
+    with pytest.raises(secagg.ServerFault, match="second, different OPENING"):
         client.receive(second)
     altered = bytearray(opening)
     altered[60] ^= 1
@@ -188,13 +190,7 @@ def test_a_client_answers_one_opening_and_submits_once(federation):
 def test_an_opening_or_a_release_of_anybody_else_is_refused(federation):
     impostor = secagg.SigningKey(bytes(32))
     with pytest.raises(secagg.DecodeError, match="signature"):
-        secagg.HEServerSession(
-            federation.params,
-            federation.directory,
-            context=federation.context,
-            opening=federation.decryptor.opening,
-            decryptor=impostor.public,
-        )
+        federation.new_server(credentials=federation.server_credentials(decryptor=impostor.public))
     with pytest.raises(secagg.DecodeError, match="signature"):
         secagg.PublicKey.open(federation.key.public.message(impostor), federation.params, DECRYPTOR.public)
     other = plan(4, 5, encoding=SMALL, dropout=0.25, releases=7)
@@ -202,13 +198,13 @@ def test_an_opening_or_a_release_of_anybody_else_is_refused(federation):
         secagg.PublicKey.open(federation.key.public.message(DECRYPTOR), other, DECRYPTOR.public)
     federation.collect(np.zeros((4, 5)))
     federation.server.advance()
-    answer = bytearray(federation.decryptor.release(federation.server.release_request))
+    answer = bytearray(federation.decryptor.release(federation.server.party_requests()["decryptor"]))
     for at in (0, 6, 20, HEADER_BYTES, len(answer) - 1):
         answer[at] ^= 1
         with pytest.raises(secagg.ServerFault):
-            federation.server.accept_release(bytes(answer))
+            federation.server.receive_from("decryptor", bytes(answer))
         answer[at] ^= 1
-    federation.server.accept_release(bytes(answer))
+    federation.server.receive_from("decryptor", bytes(answer))
 
 
 def test_where_clients_hold_the_key_each_decrypts_one_sum_of_enough_uploads():
@@ -227,24 +223,24 @@ def test_where_clients_hold_the_key_each_decrypts_one_sum_of_enough_uploads():
         federation.clients[0].receive(bytes(few))
     federation.clients[0].receive(sums[0])
     few[HEADER_BYTES] = 0b0111
-    with pytest.raises(secagg.ServerFault, match="second, different sum"):
+    with pytest.raises(secagg.ServerFault, match="second, different ENCRYPTED_SUM"):
         federation.clients[0].receive(bytes(few))
-    assert federation.clients[0].receive(sums[0]) is None
+    assert federation.clients[0].receive(sums[0]) == secagg.ResultReady()
     assert federation.key.released == 1
-    with pytest.raises(secagg.LocalProtocolError):
-        _ = federation.server.release_request
+    assert federation.server.parties == ()
+    assert federation.server.party_requests() == {}
 
 
 def test_a_sum_that_a_client_refused_stays_refused():
     params = plan(3, 5, encoding=SMALL, key_holder="clients")
-    stranger = Federation(params, key=secagg.DecryptionKey.generate(params))
+    stranger = Federation(params, key=secagg.DecryptionKey.generate(params, keep=IN_MEMORY))
     federation = Federation(params)
     federation.collect(np.zeros((3, 5)), absent=[1])
     federation.send(1, signed(federation, 1, body_of(stranger.upload(1, np.zeros(5)))))
     sums = federation.server.advance()
     with pytest.raises(secagg.InconsistentSum):
         federation.clients[0].receive(sums[0])
-    with pytest.raises(secagg.LocalProtocolError, match="stays refused"):
+    with pytest.raises(secagg.LocalProtocolError, match="the key was retired"):
         federation.clients[0].receive(sums[0])
     with pytest.raises(secagg.LocalProtocolError, match="decrypted no sum"):
         _ = federation.clients[0].result
@@ -258,23 +254,24 @@ def test_a_sum_that_a_client_refused_stays_refused():
 def test_an_empty_context_is_refused_by_every_party(key_holder):
     params = plan(3, 5, encoding=SMALL, key_holder=key_holder)
     right = Federation(params)
-    with_decryptor = key_holder == "decryptor"
-    keys = {"opening": right.decryptor.opening, "decryptor": DECRYPTOR.public} if with_decryptor else {}
-    keys = keys or {"key_id": right.key.public.key_id}
+    brought = right.client_credentials(0)
     parties = [
-        lambda **given: right.client(0, **given),
-        lambda **given: secagg.HEServerSession(params, right.directory, **keys, **given),
+        lambda **given: secagg.ClientSession(params, 0, credentials=brought, **given, keep=IN_MEMORY),
+        lambda **given: secagg.ServerSession(
+            params, right.directory, credentials=right.server_credentials(), **given, keep=IN_MEMORY
+        ),
     ]
-    if with_decryptor:
+    if key_holder == "decryptor":
         parties.append(
-            lambda **given: secagg.DecryptorSession(params, right.key, right.directory, signing_key=DECRYPTOR, **given)
+            lambda **given: secagg.DecryptorSession(
+                params, right.key, right.directory, signing_key=DECRYPTOR, **given, keep=IN_MEMORY
+            )
         )
     for build in parties:
         with pytest.raises(secagg.InputError, match="pass a hash of the model"):
             build(context=b"")
         with pytest.raises(secagg.InputError, match="context must be bytes"):
             build(context="model 1")
-    for build in parties[1:]:
         with pytest.raises(secagg.InputError, match="context is empty"):
             build()
     vectors = np.zeros((3, 5))
@@ -286,16 +283,11 @@ def test_an_empty_context_is_refused_by_every_party(key_holder):
 @pytest.mark.parametrize("pin", [b"short", bytes(32), b"\x02" + bytes(31), None, "text"])
 def test_a_pin_that_is_no_key_is_refused_where_it_is_given(pin):
     federation = Federation(plan(2, 3))
-    public = federation.key.public
-    identity = federation.identities[0]
+    message = federation.key.public.message(DECRYPTOR)
     for build in (
-        lambda: secagg.PublicKey.open(public.message(DECRYPTOR), federation.params, pin),
-        lambda: secagg.HEClientSession(
-            federation.params, 0, context=b"x", identity=identity, public_key=public, decryptor=pin
-        ),
-        lambda: secagg.HEServerSession(
-            federation.params, federation.directory, context=b"x", opening=federation.decryptor.opening, decryptor=pin
-        ),
+        lambda: secagg.PublicKey.open(message, federation.params, pin),
+        lambda: federation.client(0, credentials=federation.client_credentials(0, decryptor=pin)),
+        lambda: federation.new_server(credentials=federation.server_credentials(decryptor=pin)),
     ):
         with pytest.raises(secagg.InputError, match="decryptor"):
             build()
@@ -308,17 +300,9 @@ def test_saved_parties_with_an_empty_context_are_not_restored():
         party._context = empty
     client = federation.clients[0]
     for restore in (
-        lambda: secagg.HEServerSession.restore(federation.server.save(), federation.directory),
-        lambda: secagg.DecryptorSession.restore(
-            federation.decryptor.save(), federation.key, federation.directory, signing_key=DECRYPTOR
-        ),
-        lambda: secagg.HEClientSession.restore(
-            client.save(),
-            0,
-            identity=federation.identities[0],
-            public_key=client._public_key,
-            decryptor=DECRYPTOR.public,
-        ),
+        lambda: federation.restored_server(federation.server.save(seal_key=None)),
+        lambda: federation.restored_decryptor(federation.decryptor.save(seal_key=None)),
+        lambda: federation.restored_client(0, client.save(seal_key=None)),
     ):
         with pytest.raises(secagg.DecodeError, match="empty context"):
             restore()

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import secagg
-from federation import DECRYPTOR, Federation, plan
+from federation import Federation, key_pair, plan
 from interruptions import every_cut
-from secagg import DecryptorSession, HEClientSession, HEServerSession, LocalProtocolError, StaleMessage
+from secagg import IN_MEMORY, ClientSession, LocalProtocolError, StaleMessage
 
 PARAMS = {holder: plan(3, 3, key_holder=holder) for holder in ("decryptor", "clients")}
 ROWS = np.eye(3)
@@ -31,24 +31,22 @@ class Opened:
         self.uploads = [self.federation.upload(one, 2 * ROWS[one] - 1) for one in range(3)]
         for one in range(2):
             self.federation.send(one, self.uploads[one])
-        self.saved = self.federation.server.save()
-        self.saved_decryptor = None if self.federation.decryptor is None else self.federation.decryptor.save()
-        self.saved_client = self.federation.clients[0].save()
-        self.fresh_client = self.federation.client(2).save()
-        self.saved_key = self.federation.key.save()
+        self.saved = self.federation.server.save(seal_key=None)
+        self.saved_decryptor = (
+            None if self.federation.decryptor is None else self.federation.decryptor.save(seal_key=None)
+        )
+        self.saved_client = self.federation.clients[0].save(seal_key=None)
+        self.fresh_client = self.federation.client(2).save(seal_key=None)
+        self.saved_key = self.federation.key.save(seal_key=None)
 
     def again(self) -> Federation:
         federation = self.federation
-        federation.server = HEServerSession.restore(self.saved, federation.directory)
-        federation.key = secagg.DecryptionKey.restore(self.saved_key)
+        federation.server = federation.restored_server(self.saved)
+        federation.key = secagg.DecryptionKey.restore(self.saved_key, keep=IN_MEMORY)
         if self.saved_decryptor is not None:
-            federation.decryptor = DecryptorSession.restore(
-                self.saved_decryptor, federation.key, federation.directory, signing_key=DECRYPTOR
-            )
+            federation.decryptor = federation.restored_decryptor(self.saved_decryptor)
         else:
-            federation.clients[0] = HEClientSession.restore(
-                self.saved_client, 0, identity=federation.identities[0], key=federation.key
-            )
+            federation.clients[0] = federation.restored_client(0, self.saved_client)
         return federation
 
     def closed(self) -> Federation:
@@ -68,7 +66,9 @@ def check(federation: Federation) -> None:
         federation.clients[0].receive(federation.server.requests()[0])
         total = federation.clients[0].result.total
     else:
-        federation.server.accept_release(federation.decryptor.release(federation.server.release_request))
+        federation.server.receive_from(
+            "decryptor", federation.decryptor.release(federation.server.party_requests()["decryptor"])
+        )
         total = federation.server.result.total
     assert total.tolist() == exact_total(federation.params)
 
@@ -109,7 +109,7 @@ def test_an_upload_whose_adding_at_the_decryptor_is_cut_off_counts_once(opened):
 
 def test_a_release_that_is_cut_off_is_given_when_it_is_asked_for_again(opened):
     def release(federation: Federation) -> None:
-        federation.decryptor.release(federation.server.release_request)
+        federation.decryptor.release(federation.server.party_requests()["decryptor"])
 
     for federation in every_cut(opened["decryptor"].closed, release):
         check(federation)
@@ -131,11 +131,11 @@ def test_a_release_that_is_cut_off_on_its_way_in_is_taken_again(opened):
 
     def closed() -> Federation:
         federation = opened["decryptor"].closed()
-        answers[id(federation)] = federation.decryptor.release(federation.server.release_request)
+        answers[id(federation)] = federation.decryptor.release(federation.server.party_requests()["decryptor"])
         return federation
 
     def accept(federation: Federation) -> None:
-        federation.server.accept_release(answers[id(federation)])
+        federation.server.receive_from("decryptor", answers[id(federation)])
 
     for federation in every_cut(closed, accept):
         try:
@@ -149,12 +149,12 @@ def test_a_release_that_is_cut_off_on_its_way_in_is_taken_again(opened):
 def test_a_submit_that_is_cut_off_was_made_or_was_not(opened, holder):
     federation = opened[holder].again()
 
-    def ready() -> HEClientSession:
+    def ready() -> ClientSession:
         client = federation.client(2)
         client.receive(federation.server.requests()[2])
         return client
 
-    def submit(client: HEClientSession) -> object:
+    def submit(client: ClientSession) -> object:
         return client.submit(np.zeros(3))
 
     for client in every_cut(ready, submit, step=3):
@@ -168,21 +168,9 @@ def test_a_submit_that_is_cut_off_was_made_or_was_not(opened, holder):
 
 def test_a_busy_key_ends_no_sum():
     params = PARAMS["decryptor"]
-    federations = [Federation(params) for _ in range(6)]
-    key = federations[0].key
+    key = secagg.DecryptionKey.restore(key_pair(params), keep=IN_MEMORY)
+    federations = [Federation(params, key=key) for _ in range(6)]
     for federation in federations:
-        federation.decryptor = DecryptorSession(
-            params, key, federation.directory, signing_key=DECRYPTOR, context=federation.context
-        )
-        federation.server = HEServerSession(
-            params,
-            federation.directory,
-            context=federation.context,
-            opening=federation.decryptor.opening,
-            decryptor=DECRYPTOR.public,
-        )
-        federation.key = key
-        federation.clients = {one: federation.client(one) for one in range(3)}
         federation.collect(2 * ROWS - 1)
         federation.server.advance()
     start, busy = threading.Barrier(len(federations)), []
@@ -191,7 +179,7 @@ def test_a_busy_key_ends_no_sum():
         start.wait()
         while True:
             try:
-                federation.decryptor.release(federation.server.release_request)
+                federation.decryptor.release(federation.server.party_requests()["decryptor"])
                 return
             except LocalProtocolError as refused:
                 busy.append(str(refused))
@@ -214,7 +202,7 @@ def test_a_key_in_use_says_so_and_takes_nothing():
     inside = object()
     federation.key._entry.enter(inside)
     with pytest.raises(LocalProtocolError, match="another thread"):
-        federation.decryptor.release(federation.server.release_request)
+        federation.decryptor.release(federation.server.party_requests()["decryptor"])
     federation.key._entry.leave(inside)
     assert federation.key.released == 0
     check(federation)

@@ -11,7 +11,7 @@ import pytest
 
 import secagg
 from federation import DECRYPTOR, Federation, key_pair, plan, vectors_of
-from secagg import snapshot
+from secagg import IN_MEMORY, snapshot
 from secagg.he import keys, noise
 from secagg.he.chains import CHAINS, batching_prime
 from secagg.he.ciphertexts import pack_residues
@@ -60,10 +60,10 @@ def test_noise_beyond_what_honest_uploads_have_is_refused_and_retires_the_key():
     federation.send(1, signed(federation, 1, pack_residues(residues[None], params.chain.data_primes)))
     federation.server.advance()
     with pytest.raises(secagg.InconsistentSum, match="noisier"):
-        federation.decryptor.release(federation.server.release_request)
+        federation.decryptor.release(federation.server.party_requests()["decryptor"])
     assert federation.key.retired
     assert federation.key.releases_left == 0
-    assert secagg.DecryptionKey.restore(federation.key.save()).retired
+    assert secagg.DecryptionKey.restore(federation.key.save(seal_key=None), keep=IN_MEMORY).retired
 
 
 @pytest.mark.parametrize(
@@ -91,19 +91,19 @@ def test_sums_out_of_range_are_refused_and_retire_the_key(protocol, where):
     federation.send(1, signed(federation, 1, pack_residues(residues[None], params.chain.data_primes)))
     federation.server.advance()
     with pytest.raises(secagg.InconsistentSum):
-        federation.decryptor.release(federation.server.release_request)
+        federation.decryptor.release(federation.server.party_requests()["decryptor"])
     assert federation.key.retired
 
 
 def test_a_key_counts_what_it_released_also_when_it_is_restored():
     params = plan(2, 3, releases=2)
-    key = secagg.DecryptionKey.generate(params)
+    key = secagg.DecryptionKey.generate(params, keep=IN_MEMORY)
     for left in (1, 0):
         federation = Federation(params, key=key)
         federation.collect(np.zeros((2, 3)))
         federation.finish()
         assert key.releases_left == left
-        key = secagg.DecryptionKey.restore(key.save(seal_key=bytes(32)), seal_key=bytes(32))
+        key = secagg.DecryptionKey.restore(key.save(seal_key=bytes(32)), seal_key=bytes(32), keep=IN_MEMORY)
         assert key.releases_left == left
     with pytest.raises(secagg.LocalProtocolError, match="released its 2 sums"):
         Federation(params, key=key)
@@ -111,14 +111,14 @@ def test_a_key_counts_what_it_released_also_when_it_is_restored():
 
 def test_a_budget_spent_meanwhile_releases_nothing():
     params = plan(2, 3, releases=1)
-    key = secagg.DecryptionKey.generate(params)
+    key = secagg.DecryptionKey.generate(params, keep=IN_MEMORY)
     first, second = Federation(params, key=key), Federation(params, key=key)
     for federation in (first, second):
         federation.collect(np.zeros((2, 3)))
     first.finish()
     second.server.advance()
     with pytest.raises(secagg.LocalProtocolError, match="released its 1 sums"):
-        second.decryptor.release(second.server.release_request)
+        second.decryptor.release(second.server.party_requests()["decryptor"])
 
 
 @pytest.mark.parametrize("protocol", ["bfv", "ckks"])
@@ -127,16 +127,18 @@ def test_a_session_set_back_gets_no_second_sum_which_would_show_a_client_by_the_
     params = plan(4, 3, dropout=0.25, protocol=protocol, encoding=SMALL)
     federation = Federation(params)
     federation.collect(np.zeros((4, 3)), absent=[3])
-    before = federation.decryptor.save()
-    without = secagg.HEServerSession.restore(federation.server.save(), federation.directory)
+    before = federation.decryptor.save(seal_key=None)
+    without = federation.restored_server(federation.server.save(seal_key=None))
     without.advance()
     federation.send(3, federation.upload(3, np.ones(3)))
     federation.finish()
-    key = secagg.DecryptionKey.restore(federation.key.save()) if key_too else federation.key
-    session = secagg.DecryptorSession.restore(before, key, federation.directory, signing_key=DECRYPTOR)
+    key = (
+        secagg.DecryptionKey.restore(federation.key.save(seal_key=None), keep=IN_MEMORY) if key_too else federation.key
+    )
+    session = federation.restored_decryptor(before, key)
     for _ in range(2):
         with pytest.raises(secagg.LocalProtocolError, match="another sum of this session"):
-            session.release(without.release_request)
+            session.release(without.party_requests()["decryptor"])
     # Nor past the session, which asks before it notes the request
     residues = session._collection.running.residues
     with pytest.raises(secagg.LocalProtocolError, match="another sum of this session"):
@@ -148,52 +150,51 @@ def test_a_session_set_back_gets_no_second_sum_which_would_show_a_client_by_the_
 @pytest.mark.parametrize("protocol", ["bfv", "ckks"])
 def test_after_a_crash_the_same_sum_comes_again_byte_for_byte_and_counts_once(protocol):
     params = plan(2, 3, releases=1, protocol=protocol, encoding=SMALL)
-    key = secagg.DecryptionKey.generate(params)
+    key = secagg.DecryptionKey.generate(params, keep=IN_MEMORY)
     federation = Federation(params, key=key)
     federation.collect(vectors_of(params))
     federation.server.advance()
-    before = federation.decryptor.save()
-    answer = federation.decryptor.release(federation.server.release_request)
-    key = secagg.DecryptionKey.restore(key.save())
+    before = federation.decryptor.save(seal_key=None)
+    answer = federation.decryptor.release(federation.server.party_requests()["decryptor"])
+    key = secagg.DecryptionKey.restore(key.save(seal_key=None), keep=IN_MEMORY)
     assert (key.released, key.releases_left) == (1, 0)
-    session = secagg.DecryptorSession.restore(before, key, federation.directory, signing_key=DECRYPTOR)
-    assert session.release(federation.server.release_request) == answer
+    session = federation.restored_decryptor(before, key)
+    assert session.release(federation.server.party_requests()["decryptor"]) == answer
     assert key.released == 1
-    key._retired = True
-    session = secagg.DecryptorSession.restore(before, key, federation.directory, signing_key=DECRYPTOR)
+    key._at = dataclasses.replace(key._at, retired=True)
+    session = federation.restored_decryptor(before, key)
     with pytest.raises(secagg.LocalProtocolError, match="retired"):
-        session.release(federation.server.release_request)
+        session.release(federation.server.party_requests()["decryptor"])
 
 
 def test_clients_that_hold_one_key_spend_it_once_on_the_same_sum_and_get_no_other():
     params = plan(3, 5, dropout=0.3, releases=1, key_holder="clients", encoding=SMALL)
-    federation = Federation(params, key=secagg.DecryptionKey.generate(params))
+    federation = Federation(params, key=secagg.DecryptionKey.generate(params, keep=IN_MEMORY))
     federation.collect(np.zeros((3, 5)), absent=[2])
-    less = secagg.HEServerSession.restore(federation.server.save(), federation.directory).advance()
+    less = federation.restored_server(federation.server.save(seal_key=None)).advance()
     federation.send(2, federation.upload(2, np.ones(5)))
     sums = federation.server.advance()
-    before = federation.clients[0].save()
+    before = federation.clients[0].save(seal_key=None)
     for one in range(2):
         federation.clients[one].receive(sums[one])
     assert (federation.clients[0].result.total == federation.clients[1].result.total).all()
     assert federation.key.released == 1
-    client = secagg.HEClientSession.restore(before, 0, identity=federation.identities[0], key=federation.key)
+    client = federation.restored_client(0, before)
     with pytest.raises(secagg.LocalProtocolError, match="another sum of this session"):
         client.receive(less[0])
-    assert client.receive(sums[0]) is None
+    assert client.receive(sums[0]) == secagg.ResultReady()
 
 
 def test_what_a_saved_key_says_it_released_must_hang_together():
     params = plan(2, 3, releases=2)
-    key = secagg.DecryptionKey.restore(key_pair(params))
-    for session in (b"\1" * 32, b"\2" * 32):
-        key._sums[session] = bytes(32)
+    key = secagg.DecryptionKey.restore(key_pair(params), keep=IN_MEMORY)
+    sums = {b"\1" * 32: bytes(32), b"\2" * 32: bytes(32)}
     good = keys._SavedKey(
         params=params,
         pair=key._decryptor.secret_bytes(),
         flooding=bytes(32),
         released=2,
-        sums=b"".join(one + of for one, of in key._sums.items()),
+        sums=b"".join(one + of for one, of in sums.items()),
         retired=False,
     )
 
@@ -202,9 +203,9 @@ def test_what_a_saved_key_says_it_released_must_hang_together():
         saved = snapshot.save(
             value, known=keys._KNOWN, purpose=keys._PURPOSE, seal_key=None, randomness=system_randomness
         )
-        return secagg.DecryptionKey.restore(saved)
+        return secagg.DecryptionKey.restore(bytes(saved), keep=IN_MEMORY)
 
-    assert restore()._sums == restore(retired=True)._sums == key._sums
+    assert restore()._at.sums == restore(retired=True)._at.sums == sums
     for changes in (
         {"sums": good.sums[:-1]},
         {"sums": good.sums + b"\0"},
@@ -220,7 +221,7 @@ def test_what_a_saved_key_says_it_released_must_hang_together():
 
 
 def test_secrets_stay_out_of_sight_and_are_not_copied():
-    key = secagg.DecryptionKey.restore(key_pair(plan(2, 3)))
+    key = secagg.DecryptionKey.restore(key_pair(plan(2, 3)), keep=IN_MEMORY)
     federation = Federation(plan(2, 3))
     for secret in (key, federation.decryptor, federation.clients[0], federation.server):
         assert len(repr(secret)) < 120
@@ -235,11 +236,16 @@ def test_secrets_stay_out_of_sight_and_are_not_copied():
 
 def test_damaged_and_foreign_keys_are_refused():
     saved = key_pair(plan(2, 3))
-    for bad in (saved[:-1], saved[:80] + b"\xff" + saved[81:], b"", Federation(plan(2, 3)).decryptor.save()):
+    for bad in (
+        saved[:-1],
+        saved[:80] + b"\xff" + saved[81:],
+        b"",
+        Federation(plan(2, 3)).decryptor.save(seal_key=None),
+    ):
         with pytest.raises(secagg.DecodeError):
-            secagg.DecryptionKey.restore(bad)
+            secagg.DecryptionKey.restore(bad, keep=IN_MEMORY)
     with pytest.raises(secagg.InputError):
-        secagg.DecryptionKey.generate(5)
+        secagg.DecryptionKey.generate(5, keep=IN_MEMORY)
 
 
 @pytest.mark.parametrize("key_holder", ["decryptor", "clients"])
@@ -250,18 +256,12 @@ def test_every_party_may_be_saved_and_restored_anywhere(protocol, key_holder):
     federation = Federation(params)
 
     def restart() -> None:
-        federation.server = secagg.HEServerSession.restore(federation.server.save(), federation.directory)
+        federation.server = federation.restored_server(federation.server.save(seal_key=None))
         if federation.decryptor is not None:
-            federation.decryptor = secagg.DecryptorSession.restore(
-                federation.decryptor.save(), federation.key, federation.directory, signing_key=DECRYPTOR
-            )
+            federation.decryptor = federation.restored_decryptor(federation.decryptor.save(seal_key=None))
         for one, client in federation.clients.items():
-            held = {"key": federation.key}
-            if key_holder == "decryptor":
-                held = {"public_key": client._public_key, "decryptor": DECRYPTOR.public}
-            federation.clients[one] = secagg.HEClientSession.restore(
-                client.save(seal_key=bytes(32)), one, seal_key=bytes(32), identity=federation.identities[one], **held
-            )
+            saved = client.save(seal_key=bytes(32))
+            federation.clients[one] = federation.restored_client(one, saved, seal_key=bytes(32))
 
     for one, vector in enumerate(vectors):
         restart()
@@ -275,14 +275,15 @@ def test_every_party_may_be_saved_and_restored_anywhere(protocol, key_holder):
     if key_holder == "clients":
         federation.clients[0].receive(sums[0])
         restart()
-        assert federation.clients[0].receive(sums[0]) is None
+        assert federation.clients[0].receive(sums[0]) == secagg.ResultReady()
         found = federation.clients[0].result
     else:
-        asked = federation.server.release_request
+        asked = federation.server.party_requests()["decryptor"]
         answer = federation.decryptor.release(asked)
         restart()
         assert federation.decryptor.release(asked) == answer
-        federation.server.accept_release(answer)
+        federation.server.receive_from("decryptor", answer)
+        restart()
         found = federation.server.result
     assert np.abs(found.mean - vectors.mean(axis=0)).max() < params.encoding.step
     assert federation.key.released == 1
@@ -292,17 +293,14 @@ def test_every_party_may_be_saved_and_restored_anywhere(protocol, key_holder):
 def test_a_client_is_restored_with_what_it_was_built_with_or_not_at_all(key_holder):
     params = plan(2, 3, key_holder=key_holder)
     federation = Federation(params)
-    other_key = secagg.DecryptionKey.generate(params)
+    other_key = secagg.DecryptionKey.generate(params, keep=IN_MEMORY)
     signing = federation.identities[0].key
     wider = secagg.Directory({0: signing.public, 1: secagg.SigningKey.generate().public})
     client = federation.clients[0]
-    good = {"identity": federation.identities[0]}
     if key_holder == "clients":
-        good |= {"key": federation.key}
         bad = {"key": {"key": other_key}}
     else:
         stranger = secagg.SigningKey.generate()
-        good |= {"public_key": client._public_key, "decryptor": DECRYPTOR.public}
         elsewhere = secagg.PublicKey.open(other_key.public.message(DECRYPTOR), params, DECRYPTOR.public)
         bad = {"key": {"public_key": elsewhere}, "decryptor": {"decryptor": stranger.public}}
     bad["directory"] = {"identity": secagg.Identity(key=signing, directory=wider)}
@@ -312,29 +310,41 @@ def test_a_client_is_restored_with_what_it_was_built_with_or_not_at_all(key_hold
         saved = client.save(seal_key=bytes(32))
         for what, change in bad.items():
             with pytest.raises(secagg.InputError, match=f"another {what}"):
-                secagg.HEClientSession.restore(saved, 0, seal_key=bytes(32), **(good | change))
+                federation.restored_client(
+                    0, saved, seal_key=bytes(32), credentials=federation.client_credentials(0, **change)
+                )
         with pytest.raises(secagg.InputError, match="client 0's, not client 1's"):
-            secagg.HEClientSession.restore(saved, 1, seal_key=bytes(32), **good)
-        assert secagg.HEClientSession.restore(saved, 0, seal_key=bytes(32), **good).stage == client.stage
+            federation.restored_client(1, saved, seal_key=bytes(32))
+        assert federation.restored_client(0, saved, seal_key=bytes(32)).stage == client.stage
 
 
 def test_restoring_with_other_keys_or_directories_is_refused():
     params = plan(2, 3)
     federation, other = Federation(params), Federation(plan(2, 3, releases=5))
     strangers = secagg.Directory({one: secagg.SigningKey.generate().public for one in range(2)})
-    with pytest.raises(secagg.InputError):
-        secagg.HEServerSession.restore(federation.server.save(), strangers)
-    with pytest.raises(secagg.InputError):
-        secagg.DecryptorSession.restore(federation.decryptor.save(), federation.key, strangers, signing_key=DECRYPTOR)
-    with pytest.raises(secagg.InputError):
-        secagg.DecryptorSession.restore(
-            federation.decryptor.save(), other.key, federation.directory, signing_key=DECRYPTOR
-        )
-    for key, signer, what in (
-        (secagg.DecryptionKey.generate(params), DECRYPTOR, "decryption key"),
-        (federation.key, secagg.SigningKey.generate(), "signing key"),
+    server, decryptor = federation.server.save(seal_key=None), federation.decryptor.save(seal_key=None)
+    stranger = secagg.SigningKey.generate()
+    for what, change in (
+        ("directory", {"directory": strangers}),
+        ("decryptor", {"decryptor": stranger.public}),
+        ("opening", {"opening": federation.new_decryptor().opening()}),
     ):
         with pytest.raises(secagg.InputError, match=f"another {what}"):
-            secagg.DecryptorSession.restore(federation.decryptor.save(), key, federation.directory, signing_key=signer)
+            federation.restored_server(server, credentials=federation.server_credentials(**change))
+    # Its state has the opening, so it need not be given again
+    assert federation.restored_server(server, credentials=federation.server_credentials(opening=None)).stage
+    alone = Federation(plan(2, 3, key_holder="clients"))
+    with pytest.raises(secagg.InputError, match="another key"):
+        alone.restored_server(alone.server.save(seal_key=None), credentials=alone.server_credentials(key_id=bytes(32)))
+    with pytest.raises(secagg.InputError):
+        secagg.DecryptorSession.restore(decryptor, federation.key, strangers, signing_key=DECRYPTOR, keep=IN_MEMORY)
+    with pytest.raises(secagg.InputError):
+        federation.restored_decryptor(decryptor, other.key)
+    for key, signer, what in (
+        (secagg.DecryptionKey.generate(params, keep=IN_MEMORY), DECRYPTOR, "decryption key"),
+        (federation.key, stranger, "signing key"),
+    ):
+        with pytest.raises(secagg.InputError, match=f"another {what}"):
+            federation.restored_decryptor(decryptor, key, signing_key=signer)
     with pytest.raises(secagg.DecodeError):
-        secagg.HEServerSession.restore(federation.decryptor.save(), federation.directory)
+        federation.restored_server(decryptor)

@@ -99,7 +99,7 @@ def test_uploads_sums_and_requests_are_what_the_specification_says():
         )
         federation.send(one, upload)
     federation.server.advance()
-    asked = federation.server.release_request
+    asked = federation.server.party_requests()["decryptor"]
     packed = b""
     for run, prime in zip(totals, params.chain.data_primes, strict=True):
         width = prime.bit_length()

@@ -8,6 +8,7 @@ import pytest
 import secagg
 from cohort import plan as pairwise_plan
 from federation import CONTEXT, Federation, plan, vectors_of
+from secagg import IN_MEMORY
 
 EXACT = secagg.FixedPoint(clip=127.5, bits=8)
 """Codes 0 to 255 for -127.5 to 127.5, in steps of one: rounding changes nothing."""
@@ -127,8 +128,9 @@ def test_every_client_that_holds_the_key_decrypts_to_the_same():
     sums = federation.server.advance()
     found = []
     for one in range(3):
-        client = federation.clients[one]
-        client._key = secagg.DecryptionKey.restore(federation.key.save())  # each has a copy of its own
-        assert client.receive(sums[one]) is None
+        copy = secagg.DecryptionKey.restore(federation.key.save(seal_key=None), keep=IN_MEMORY)  # each has its own
+        saved = federation.clients[one].save(seal_key=None)
+        client = federation.restored_client(one, saved, credentials=federation.client_credentials(one, key=copy))
+        assert client.receive(sums[one]) == secagg.ResultReady()
         found.append(client.result.values.tolist())
     assert found[0] == found[1] == found[2]

@@ -10,7 +10,8 @@ import pytest
 
 import secagg
 from federation import plan, vectors_of
-from secagg.he import client_session as he_client
+from secagg import IN_MEMORY
+from secagg.he import client_table as he_client
 from secagg.pairwise import client_steps as pairwise_client
 from secagg.training import driver
 from secagg.training.federation import load
@@ -34,7 +35,7 @@ def test_simulate_runs_every_party_and_tells_what_it_saw():
 
 def test_one_key_serves_several_sums_and_no_more_than_its_budget():
     params = plan(2, 3, protocol="ckks", releases=2)
-    key = secagg.DecryptionKey.generate(params)
+    key = secagg.DecryptionKey.generate(params, keep=IN_MEMORY)
     for _ in range(2):
         again = secagg.simulate(np.zeros((2, 3)), params=params, key=key)
         assert again.bytes_down["encrypted_input"] == 48 + 64 + 64
@@ -46,7 +47,7 @@ def test_simulate_refuses_what_does_not_fit():
     params = plan(3, 4)
     zeros = np.zeros((3, 4))
     for arguments in (
-        {"key": secagg.DecryptionKey.generate(plan(3, 4, releases=5))},
+        {"key": secagg.DecryptionKey.generate(plan(3, 4, releases=5), keep=IN_MEMORY)},
         {"key": 5},
         {"faults": {0: "masked_input"}},
         {"faults": {3: "encrypted_input"}},
@@ -58,7 +59,7 @@ def test_simulate_refuses_what_does_not_fit():
         secagg.simulate(zeros, params=params, faults={0: "encrypted_input"})
     pairwise = secagg.RoundParams.plan(clients=3, dimension=4, encoding=params.encoding, dropout=0, corrupt=0)
     with pytest.raises(secagg.InputError, match="no key"):
-        secagg.simulate(zeros, params=pairwise, key=secagg.DecryptionKey.generate(params))
+        secagg.simulate(zeros, params=pairwise, key=secagg.DecryptionKey.generate(params, keep=IN_MEMORY))
     with pytest.raises(secagg.InputError):
         secagg.simulate(iter(zeros[:2]), params=params)
 
@@ -127,7 +128,7 @@ def test_training_reports_what_it_ran_with(protocol):
     scaled = driver.agree_scaling(federation, settings, planned.statistics)
     secure = tuple(driver.train(scaled, settings, planned.training))
     plain = tuple(driver.train_in_clear(scaled, settings.local, [record.traffic.survivors for record in secure]))
-    compared = driver.compare(scaled, settings, secure, plain)
+    compared = driver.compare_runs(scaled, settings, secure, plain)
     assert compared.bound is None or compared.distance <= compared.bound
     outcome = Outcome(
         federation=federation,

@@ -9,6 +9,7 @@ import pytest
 
 from cohort import Cohort, deterministic, plan
 from secagg import (
+    IN_MEMORY,
     BeaconNeeded,
     ClientSession,
     InputNeeded,
@@ -20,8 +21,10 @@ from secagg import (
     StaleMessage,
     TooFewClients,
 )
+from secagg.pairwise.client_table import client_table
 from secagg.pairwise.messages import Kind
-from secagg.pairwise.transitions import CLIENT_TRANSITIONS, SERVER_TRANSITIONS, stages_of
+from secagg.pairwise.server_table import server_table
+from secagg.pairwise.stages import stages_of
 from secagg.wire import SERVER, Header
 from world import EXACT
 
@@ -114,11 +117,11 @@ class Recorded:
 
     def _note_client(self) -> None:
         client = self.cohort.clients[ME]
-        self.clients[type(client._state).__name__] = client.save()
+        self.clients[type(client._state).__name__] = client.save(seal_key=None)
 
     def _note_server(self, suffix: str) -> None:
         server = self.cohort.server
-        self.servers[type(server._state).__name__ + suffix] = server.save()
+        self.servers[type(server._state).__name__ + suffix] = server.save(seal_key=None)
 
     def _answer(self, request: bytes) -> bytes:
         self.requests.append(request)
@@ -136,10 +139,12 @@ class Recorded:
 
     def client(self, state: str) -> ClientSession:
         identity = self.cohort.identities.get(ME)
-        return ClientSession.restore(self.clients[state], ME, identity=identity, randomness=deterministic("restored"))
+        return ClientSession.restore(
+            self.clients[state], ME, credentials=identity, randomness=deterministic("restored"), keep=IN_MEMORY
+        )
 
     def server(self, state: str) -> ServerSession:
-        return ServerSession.restore(self.servers[state], directory=self.cohort.directory)
+        return ServerSession.restore(self.servers[state], credentials=self.cohort.directory, keep=IN_MEMORY)
 
 
 @functools.cache
@@ -162,26 +167,26 @@ def states(tables):
 
 def refuses(call, session, error):
     """Check that a call raises and leaves its session as it was."""
-    before = session.save()
+    before = session.save(seal_key=None)
     with pytest.raises(error) as caught:
         call()
-    assert session.save() == before
+    assert session.save(seal_key=None) == before
     return caught.value
 
 
 @pytest.mark.parametrize("name", COHORTS)
 def test_the_tables_hold_every_state_and_every_message(name):
-    threat = name.split(",")[0]
-    clients = {state.__name__ for state in CLIENT_TRANSITIONS[threat]} | {"Released"}
-    assert set(CLIENT_TABLES[name]) | ({"Fixed"} & clients) == clients
+    params = recorded(name).cohort.params
+    clients = {state.__name__ for state, _ in client_table(params)} | {"Released"}
+    assert set(CLIENT_TABLES[name]) == clients
     assert set(recorded(name).clients) == set(CLIENT_TABLES[name])
-    servers = {state.__name__ for state in SERVER_TRANSITIONS[threat]} | {"Finished", "Aborted"}
+    table = server_table(params)
+    servers = {state.__name__ for state, _ in table} | {"Finished", "Aborted"}
     assert {state.split(",")[0] for state in SERVER_TABLES[name]} == servers
     assert set(recorded(name).servers) == set(SERVER_TABLES[name])
-    kinds = [transition.request for transition in SERVER_TRANSITIONS[threat].values()]
-    assert [request[6] for request in recorded(name).requests] == kinds
-    assert [reply[6] for reply in recorded(name).replies] == [t.reply for t in SERVER_TRANSITIONS[threat].values()]
-    assert len(recorded(name).replies) == len(stages_of(threat))
+    assert [request[6] for request in recorded(name).requests] == [row.request for row in table.values()]
+    assert [reply[6] for reply in recorded(name).replies] == [reply for _, reply in table]
+    assert [row.stage for row in table.values()] == list(stages_of(params.threat))
 
 
 @pytest.mark.parametrize(("name", "state", "message", "expected"), cells(CLIENT_TABLES))
@@ -192,16 +197,16 @@ def test_every_request_in_every_client_state(name, state, message, expected):
         error = refuses(lambda: client.receive(request), client, ServerFault)
         assert "awaits" in str(error)
         return
-    before = client.save()
+    before = client.save(seal_key=None)
     reply = client.receive(request)
     kind = {INPUT: InputNeeded, BEACON: BeaconNeeded}.get(expected, Reply)
     assert type(reply) is kind
     if expected is AGAIN:
         assert reply.payload == made.replies[message]
-        assert client.save() == before
+        assert client.save(seal_key=None) == before
     if expected is ANSWER:
         assert (reply.payload[6], reply.stage) == (made.replies[message][6], stages_of(client.params.threat)[message])
-        assert client.save() != before
+        assert client.save(seal_key=None) != before
     assert client.receive(request) == reply
 
 
@@ -220,9 +225,9 @@ def test_every_reply_in_every_server_state(name, state, message, expected):
     made = recorded(name)
     server, reply = made.server(state), made.replies[message]
     if expected is TAKE:
-        before = server.save()
+        before = server.save(seal_key=None)
         server.receive(ME, reply)
-        assert server.save() != before
+        assert server.save(seal_key=None) != before
         refuses(lambda: server.receive(ME, reply), server, StaleMessage)
         return
     error = refuses(lambda: server.receive(ME, reply), server, (PeerFault, LocalProtocolError))
@@ -250,7 +255,7 @@ def test_every_number_of_a_kind_in_every_client_state(name, state):
             payload = Header(kind=kind, sender=sender, session=session).encode() + bytes(40)
             with pytest.raises(ServerFault):
                 client.receive(payload)
-    assert client.save() == made.clients[state]
+    assert client.save(seal_key=None) == made.clients[state]
 
 
 @pytest.mark.parametrize(("name", "state"), states(SERVER_TABLES))
@@ -263,7 +268,7 @@ def test_every_number_of_a_kind_in_every_server_state(name, state):
         for sender in (ME, ME + 1, SERVER):
             with pytest.raises(error):
                 server.receive(ME, Header(kind=kind, sender=sender, session=session).encode() + bytes(40))
-    assert server.save() == made.servers[state]
+    assert server.save(seal_key=None) == made.servers[state]
 
 
 @pytest.mark.parametrize(("name", "state"), states(CLIENT_TABLES))

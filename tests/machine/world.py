@@ -14,6 +14,7 @@ from cohort import CONTEXT, deterministic, identities, plan
 from knowledge import Ledger, Masks, Step, watching
 from lies import Front, View
 from secagg import (
+    IN_MEMORY,
     BeaconNeeded,
     ClientSession,
     InputNeeded,
@@ -24,7 +25,7 @@ from secagg import (
 )
 from secagg.pairwise.client_states import Checked
 from secagg.pairwise.graph import HararyGraph
-from secagg.pairwise.transitions import stages_of
+from secagg.pairwise.stages import stages_of
 
 EXACT = secagg.FixedPoint(clip=127.5, bits=8)
 MAX_WEIGHT = 3
@@ -86,7 +87,12 @@ class World:
         self.beacon = hashlib.sha256(name.encode()).digest()
         self.beacons = dict.fromkeys(range(n), self.beacon)
         self.server = ServerSession(
-            self.params, self.ids, context=CONTEXT, directory=self.directory, randomness=deterministic(f"{name}/server")
+            self.params,
+            self.ids,
+            context=CONTEXT,
+            credentials=self.directory,
+            randomness=deterministic(f"{name}/server"),
+            keep=IN_MEMORY,
         )
         self.sources = {one: deterministic(f"{name}/{one}") for one in range(n)}
         self.clients = {
@@ -94,12 +100,13 @@ class World:
                 self.params,
                 self.ids[one],
                 context=CONTEXT,
-                identity=self.identity(one),
+                credentials=self.identity(one),
                 randomness=self.sources[one],
+                keep=IN_MEMORY,
             )
             for one in range(n)
         }
-        self.durable = {one: client.save() for one, client in self.clients.items()}
+        self.durable = {one: client.save(seal_key=None) for one, client in self.clients.items()}
         self.made: dict[bytes, Step] = {}
         self.seen, self.ledger, self.misled = Seen(), Ledger(self.params, self.corrupt), set()
         self.weights = {one: 1 + (one + self.rounds) % MAX_WEIGHT for one in range(n)}
@@ -117,32 +124,37 @@ class World:
         self.clients[one] = self.restored(self.durable[one], one)
 
     def restored(self, saved: bytes, one: int) -> ClientSession:
-        return ClientSession.restore(saved, self.ids[one], identity=self.identity(one), randomness=self.sources[one])
+        return ClientSession.restore(
+            saved, self.ids[one], credentials=self.identity(one), randomness=self.sources[one], keep=IN_MEMORY
+        )
 
     def restart_server(self) -> None:
-        before, saved = (dict(self.server.requests()), self.server.waiting_for, self.server.stage), self.server.save()
+        before, saved = (
+            (dict(self.server.requests()), self.server.waiting_for, self.server.stage),
+            self.server.save(seal_key=None),
+        )
         source = self.server._randomness
-        self.server = ServerSession.restore(saved, directory=self.directory, randomness=source)
+        self.server = ServerSession.restore(saved, credentials=self.directory, randomness=source, keep=IN_MEMORY)
         assert (dict(self.server.requests()), self.server.waiting_for, self.server.stage) == before
-        assert self.server.save() == saved
+        assert self.server.save(seal_key=None) == saved
 
     # ----------------------------------------------------------------------------------------------------- messages
 
     def ask(self, one: int, request: bytes, crash: str = "") -> bytes | SecAggError | None:
         """Hand a request to a client. Its reply leaves unless it crashes; a call that raises must change nothing."""
         client = self.clients[one]
-        first = before = client.save()
+        first = before = client.save(seal_key=None)
         with watching(self.params) as step:
             try:
                 reply = client.receive(request)
                 if isinstance(reply, BeaconNeeded):
-                    before = self.durable[one] = client.save()
+                    before = self.durable[one] = client.save(seal_key=None)
                     reply = client.use_beacon(self.beacons[one])
                 if isinstance(reply, InputNeeded):
-                    before = client.save()
+                    before = client.save(seal_key=None)
                     reply = client.submit(self.vector(one), self.weights[one])
             except SecAggError as error:
-                assert client.save() == before, "a call that raised changed the client"
+                assert client.save(seal_key=None) == before, "a call that raised changed the client"
                 self.durable[one] = before
                 self._note_misled(one, request, first)
                 return error
@@ -152,7 +164,7 @@ class World:
         if crash == "before saving":
             self.restart_client(one)
             return None
-        self.durable[one] = client.save()
+        self.durable[one] = client.save(seal_key=None)
         self._note_misled(one, request, first)
         if step.dealing or step.upload:
             self.made[reply.payload] = step
@@ -186,11 +198,11 @@ class World:
 
     def give(self, one: int, payload: bytes) -> SecAggError | None:
         """Hand a reply to the server, which must not change where it raises, nor take what the client never sent."""
-        before = self.server.save()
+        before = self.server.save(seal_key=None)
         try:
             self.server.receive(self.ids[one], payload)
         except SecAggError as error:
-            assert self.server.save() == before, "a call that raised changed the server"
+            assert self.server.save(seal_key=None) == before, "a call that raised changed the server"
             return error
         assert (one, bytes(payload)) in self.seen.replies, "the server took a message that its client never sent"
         return None

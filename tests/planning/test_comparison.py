@@ -14,6 +14,7 @@ from rich.filesize import decimal
 import secagg
 from machines import machine
 from secagg import planning
+from secagg import protocol as registry
 from secagg.planning.comparison import THREATS, cohorts_around
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "he"))
@@ -172,9 +173,9 @@ def test_homomorphic_rows_tell_what_a_sum_really_sends(protocol, threat):
 
 
 def test_without_tenseal_only_cpu_time_is_missing(monkeypatch):
-    from secagg.planning import homomorphic
+    from secagg.he import costs
 
-    monkeypatch.setattr(homomorphic, "find_spec", lambda name: None)
+    monkeypatch.setattr(costs, "find_spec", lambda name: None)
     row = rows(HOMOMORPHIC)["bfv", "semi-honest"]
     assert row.client_seconds is None
     assert any('pip install ".[he]"' in note for note in row.notes)
@@ -197,7 +198,7 @@ def test_planned_memory_of_a_homomorphic_sum_is_about_what_it_takes(protocol):
         tracemalloc.reset_peak()
         before = tracemalloc.get_traced_memory()[0]
         federation.server.receive(1, uploads[1])
-        held = federation.server._collection.running.residues.nbytes
+        held = federation.server._state.collection.running.residues.nbytes
         taken = tracemalloc.get_traced_memory()[1] - before + held + len(uploads[1])
     finally:
         tracemalloc.stop()
@@ -254,15 +255,18 @@ def test_cohorts_reach_ten_times_what_was_asked_and_no_further_than_a_round():
 
 
 def test_a_further_protocol_is_a_further_entry(monkeypatch):
-    def other(asked, threat, timed):
-        if threat != "semi-honest":
-            raise secagg.ParameterError("it knows no such model")
-        row = planning.PROTOCOLS["secagg"](asked, threat, timed)
-        return dataclasses.replace(row, protocol="other", graph=None, neighbours=None, threshold=None)
+    class Other(type(registry.protocol_named("secagg"))):
+        family, names = "other", ("other",)
+        params_type = type("OtherParams", (), {})
 
-    from secagg.planning import comparison
+        def planning_row(self, name, asked, threat, timed):
+            if threat != "semi-honest":
+                raise secagg.ParameterError("it knows no such model")
+            row = super().planning_row("secagg", asked, threat, timed)
+            return dataclasses.replace(row, protocol="other", graph=None, neighbours=None, threshold=None)
 
-    monkeypatch.setattr(comparison, "PROTOCOLS", {**planning.PROTOCOLS, "other": other})
+    monkeypatch.setattr(registry, "_registry", registry._Registry())
+    secagg.register_protocol(Other())
     compared = planning.compare(workload())
     known = [*PAIRWISE, *HOMOMORPHIC]
     assert [row.protocol for row in compared.rows] == [*known, "other", *known]

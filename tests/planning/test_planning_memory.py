@@ -9,8 +9,7 @@ import pytest
 
 import secagg
 from cohort import Cohort
-from secagg.planning.memory import client_bytes, server_bytes
-from secagg.planning.traffic import pairwise_traffic
+from secagg.pairwise.costs import client_bytes, pairwise_traffic, server_bytes
 
 SHAPES = {
     "wide": {"clients": 40, "dimension": 200_000, "protocol": "secagg+"},

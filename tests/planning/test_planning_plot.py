@@ -12,7 +12,8 @@ from legible import check, legends
 from machines import machine
 from secagg import picture, planning
 from secagg.planning import plot
-from secagg.planning.comparison import PROTOCOLS, cohorts_around
+from secagg.planning.comparison import cohorts_around
+from secagg.protocol import protocol_names
 
 pytest.importorskip("matplotlib")
 
@@ -79,7 +80,7 @@ def test_a_protocol_keeps_its_colour_and_marker():
         for axes in plot.draw(compared(**CASES[name] | {"timed": False})).axes:
             for line in axes.get_lines():
                 protocol = line.get_label().split(",")[0]
-                if protocol in PROTOCOLS:
+                if protocol in protocol_names():
                     look = (line.get_color(), line.get_marker())
                     assert looks.setdefault(protocol, look) == look
     assert len({colour for colour, _ in looks.values()}) == len({mark for _, mark in looks.values()}) == len(looks) == 4

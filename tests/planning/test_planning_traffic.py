@@ -7,8 +7,8 @@ import pytest
 
 import secagg
 from cohort import Cohort
-from secagg.pairwise.transitions import stages_of
-from secagg.planning.traffic import pairwise_traffic
+from secagg.pairwise.costs import pairwise_traffic
+from secagg.pairwise.stages import stages_of
 
 ENCODING = secagg.FixedPoint(clip=1.0, bits=16)
 SHAPES = {"complete": {"clients": 9, "protocol": "secagg"}, "harary": {"clients": 44, "protocol": "secagg+"}}

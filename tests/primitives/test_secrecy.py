@@ -66,8 +66,8 @@ FAILURES: dict[str, Callable[[], object]] = {
     "verifying": lambda: signature.verify(SECRET, SECRET * 2, b"", SECRET),
     "sealing": lambda: aead.seal_once(SECRET[:31], SECRET, SECRET),
     "opening": lambda: aead.open_once(SECRET, SECRET, SECRET),
-    "sealing state": lambda: aead.seal_state(SECRET[:31], SECRET, SECRET),
-    "opening state": lambda: aead.open_state(SECRET, SECRET * 2, SECRET),
+    "sealing state": lambda: list(aead.seal_state(SECRET[:31], SECRET, [SECRET], SECRET)),
+    "opening state": lambda: aead.open_state(SECRET, SECRET, SECRET * 2, SECRET),
     "deriving": lambda: kdf.derive(SECRET, salt=SECRET, label=kdf.Label.ROUND, info=SECRET, length=0),
     "sharing too short a secret": lambda: shamir.share([SECRET[:31]], threshold=1, points=POINTS),
     "sharing without randomness": lambda: shamir.share(

@@ -11,7 +11,7 @@ import pytest
 import secagg
 from children import all_refused, fork, in_child, needs_fork
 from cohort import Cohort, plan
-from secagg import BeaconNeeded, InputNeeded
+from secagg import IN_MEMORY, BeaconNeeded, InputNeeded
 
 pytestmark = needs_fork
 
@@ -73,8 +73,8 @@ def test_a_child_can_use_no_session_of_either_side_in_any_state(model):
 
 def test_a_child_may_use_what_it_restores():
     cohort = Cohort(MODELS["semi-honest"], np.zeros((4, 2)))
-    saved, request = cohort.clients[0].save(), cohort.server.requests()[0]
-    assert in_child(lambda: secagg.ClientSession.restore(saved, 0).receive(request)) == ["answered"]
+    saved, request = cohort.clients[0].save(seal_key=None), cohort.server.requests()[0]
+    assert in_child(lambda: secagg.ClientSession.restore(saved, 0, keep=IN_MEMORY).receive(request)) == ["answered"]
 
 
 def test_a_child_of_a_child_is_one_too():

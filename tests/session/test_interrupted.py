@@ -12,7 +12,7 @@ import pytest
 
 from cohort import Cohort, deterministic, plan
 from interruptions import every_cut
-from secagg import ClientSession, InputNeeded, LocalProtocolError, ServerSession, StaleMessage, TooFewClients
+from secagg import IN_MEMORY, ClientSession, InputNeeded, LocalProtocolError, ServerSession, StaleMessage, TooFewClients
 
 ONE = 0
 """The client whose calls are cut."""
@@ -57,17 +57,17 @@ def saved_at(threat: str, stage: str) -> tuple[bytes, tuple[bytes, ...]]:
     cohort = Cohort(params, codes() * params.encoding.step - params.encoding.clip, context=b"round")
     while cohort.server.stage != stage:
         cohort.run_stage()
-    return cohort.server.save(), tuple(cohort.clients[one].save() for one in range(4))
+    return cohort.server.save(seal_key=None), tuple(cohort.clients[one].save(seal_key=None) for one in range(4))
 
 
 def at(threat: str, stage: str) -> Table:
     params = parameters(threat)
     cohort = Cohort(params, codes() * params.encoding.step - params.encoding.clip, context=b"round")
     server, clients = saved_at(threat, stage)
-    cohort.server = ServerSession.restore(server, directory=cohort.directory)
+    cohort.server = ServerSession.restore(server, credentials=cohort.directory, keep=IN_MEMORY)
     for one, saved in enumerate(clients):
         cohort.clients[one] = ClientSession.restore(
-            saved, one, identity=cohort.identities.get(one), randomness=deterministic(f"{one} again")
+            saved, one, credentials=cohort.identities.get(one), randomness=deterministic(f"{one} again"), keep=IN_MEMORY
         )
     return Table(cohort, dict(cohort.server.requests()))
 
@@ -180,8 +180,8 @@ def test_a_server_whose_advance_is_cut_off_has_closed_the_stage_or_not(threat, s
 @pytest.mark.parametrize("threat", STAGES)
 def test_a_save_that_is_cut_off_leaves_the_session_open(threat):
     def save(table: Table) -> None:
-        table.cohort.server.save()
-        table.cohort.clients[ONE].save()
+        table.cohort.server.save(seal_key=None)
+        table.cohort.clients[ONE].save(seal_key=None)
 
     for table in every_cut(lambda: at(threat, "masked_input"), save, step=17):
         save(table)
@@ -214,14 +214,14 @@ def test_cut_off_while_the_graph_is_drawn_from_a_beacon():
     vectors = np.arange(40)[:, None] * params.encoding.step - params.encoding.clip
     cohort = Cohort(params, vectors, context=b"round")
     cohort.run_stage()
-    server, request = cohort.server.save(), cohort.server.requests()[ONE]
+    server, request = cohort.server.save(seal_key=None), cohort.server.requests()[ONE]
     cohort.clients[ONE].receive(request)
-    client = cohort.clients[ONE].save()
+    client = cohort.clients[ONE].save(seal_key=None)
 
     def restored() -> tuple[ServerSession, ClientSession]:
         return (
-            ServerSession.restore(server, directory=cohort.directory),
-            ClientSession.restore(client, ONE, identity=cohort.identities[ONE]),
+            ServerSession.restore(server, credentials=cohort.directory, keep=IN_MEMORY),
+            ClientSession.restore(client, ONE, credentials=cohort.identities[ONE], keep=IN_MEMORY),
         )
 
     def draw(pair: tuple[ServerSession, ClientSession]) -> None:

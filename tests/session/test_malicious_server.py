@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import secagg
 from cohort import CONTEXT, Cohort, identities, plan
 from secagg import (
+    IN_MEMORY,
     ClientSession,
     DecodeError,
     Directory,
@@ -29,7 +30,7 @@ from secagg import (
 from secagg.cohort import Cohort as Counts
 from secagg.pairwise.graph_parameters import is_uncuttable, smallest_uncuttable_graph
 from secagg.pairwise.messages import FORMATS
-from secagg.pairwise.transitions import MALICIOUS_STAGES
+from secagg.pairwise.stages import MALICIOUS_STAGES
 from secagg.wire import Header
 
 FORMAT = FORMATS["malicious-server"]
@@ -135,12 +136,14 @@ def test_every_party_may_restart_around_every_message(clients, protocol):
             first = cohort.answer(one, request)
             client, source = cohort.clients[one], cohort.clients[one]._randomness
             cohort.clients[one] = ClientSession.restore(
-                client.save(), one, identity=cohort.identities[one], randomness=source
+                client.save(seal_key=None), one, credentials=cohort.identities[one], randomness=source, keep=IN_MEMORY
             )
             assert cohort.clients[one].receive(request).payload == first
             cohort.server.receive(one, first)
             server, source = cohort.server, cohort.server._randomness
-            cohort.server = ServerSession.restore(server.save(), directory=cohort.directory, randomness=source)
+            cohort.server = ServerSession.restore(
+                server.save(seal_key=None), credentials=cohort.directory, randomness=source, keep=IN_MEMORY
+            )
             assert dict(cohort.server.requests()) == requests
         cohort.server.advance()
     assert cohort.server.result.total.tolist() == sum_of(codes, range(clients))
@@ -177,8 +180,10 @@ def test_a_round_with_other_rates_threat_or_size_is_refused():
         malicious(10, dropout=0.2, corrupt=0.1, threat="semi-honest"),
     ):
         directory = identities(range(10))[0].directory if other.threat == "malicious-server" else None
-        invitation = ServerSession(other, range(10), context=CONTEXT, directory=directory).requests()[1]
-        client = ClientSession(params, 1, context=CONTEXT, identity=identities(range(10))[1])
+        invitation = ServerSession(other, range(10), context=CONTEXT, credentials=directory, keep=IN_MEMORY).requests()[
+            1
+        ]
+        client = ClientSession(params, 1, context=CONTEXT, credentials=identities(range(10))[1], keep=IN_MEMORY)
         with pytest.raises(ServerFault, match="other parameters"):
             client.receive(invitation)
 
@@ -186,29 +191,31 @@ def test_a_round_with_other_rates_threat_or_size_is_refused():
 def test_identities_that_do_not_fit_are_refused():
     params, known = malicious(), identities(range(7))
     with pytest.raises(InputError, match="takes an identity"):
-        ClientSession(params, 1, context=CONTEXT)
+        ClientSession(params, 1, context=CONTEXT, keep=IN_MEMORY)
     with pytest.raises(InputError, match="another key for this client"):
-        ClientSession(params, 1, context=CONTEXT, identity=known[2])
+        ClientSession(params, 1, context=CONTEXT, credentials=known[2], keep=IN_MEMORY)
     for size in (6, 8):
         with pytest.raises(InputError, match="must hold the round's 7"):
-            ClientSession(params, 1, context=CONTEXT, identity=identities(range(size))[1])
+            ClientSession(params, 1, context=CONTEXT, credentials=identities(range(size))[1], keep=IN_MEMORY)
     with pytest.raises(InputError, match="semi-honest"):
-        ClientSession(plan(7), 1, context=CONTEXT, identity=known[1])
+        ClientSession(plan(7), 1, context=CONTEXT, credentials=known[1], keep=IN_MEMORY)
     with pytest.raises(InputError, match="takes a directory"):
-        ServerSession(params, range(7), context=CONTEXT)
+        ServerSession(params, range(7), context=CONTEXT, keep=IN_MEMORY)
     with pytest.raises(InputError, match="exactly the roster's"):
-        ServerSession(params, range(1, 8), context=CONTEXT, directory=known[0].directory)
+        ServerSession(params, range(1, 8), context=CONTEXT, credentials=known[0].directory, keep=IN_MEMORY)
     with pytest.raises(InputError, match="semi-honest"):
-        ServerSession(plan(7), range(7), context=CONTEXT, directory=known[0].directory)
-    saved = ClientSession(params, 1, context=CONTEXT, identity=known[1]).save()
+        ServerSession(plan(7), range(7), context=CONTEXT, credentials=known[0].directory, keep=IN_MEMORY)
+    saved = ClientSession(params, 1, context=CONTEXT, credentials=known[1], keep=IN_MEMORY).save(seal_key=None)
     other = Directory({**known[1].directory, 6: secagg.SigningKey.generate().public})
     with pytest.raises(InputError, match="another directory"):
-        ClientSession.restore(saved, 1, identity=Identity(key=known[1].key, directory=other))
+        ClientSession.restore(saved, 1, credentials=Identity(key=known[1].key, directory=other), keep=IN_MEMORY)
     with pytest.raises(InputError, match="takes an identity"):
-        ClientSession.restore(saved, 1)
-    server = ServerSession(params, range(7), context=CONTEXT, directory=known[0].directory).save()
+        ClientSession.restore(saved, 1, keep=IN_MEMORY)
+    server = ServerSession(params, range(7), context=CONTEXT, credentials=known[0].directory, keep=IN_MEMORY).save(
+        seal_key=None
+    )
     with pytest.raises(InputError, match="another directory"):
-        ServerSession.restore(server, directory=other)
+        ServerSession.restore(server, credentials=other, keep=IN_MEMORY)
 
 
 def test_directories_refuse_what_is_no_identity():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cohort import plan
-from secagg import ClientSession, InputNeeded, ServerSession, warmup
+from secagg import IN_MEMORY, ClientSession, InputNeeded, ServerSession, warmup
 
 DIMENSION = 200_000
 
@@ -17,8 +17,8 @@ def peak_while_collecting_and_unmasking(clients: int) -> int:
     """Most bytes that the server's own calls allocated beyond what it held before the first upload."""
     params = plan(clients, DIMENSION, protocol="secagg+", dropout=0.1)
     warmup(params)
-    server = ServerSession(params, range(clients))
-    cohort = {one: ClientSession(params, one) for one in range(clients)}
+    server = ServerSession(params, range(clients), keep=IN_MEMORY)
+    cohort = {one: ClientSession(params, one, keep=IN_MEMORY) for one in range(clients)}
     vector = np.zeros(DIMENSION, dtype=np.float32)
     peak = 0
     while server.stage is not None:

@@ -11,7 +11,6 @@ import pytest
 from cohort import Cohort, plan
 from secagg import FixedPoint, InputError, LocalProtocolError, PeerFault, StaleMessage
 from secagg.encoding.ring import unpack_add
-from secagg.pairwise import server_session as session
 from secagg.pairwise import uploads
 
 CLIENTS = 6
@@ -86,7 +85,8 @@ def test_threads_take_ranges_of_one_size_and_no_more_of_them_than_processors(mon
 
 
 def test_inputs_beyond_what_is_held_are_added_meanwhile(monkeypatch):
-    monkeypatch.setattr(session, "TOGETHER_BYTES", 1)
+    monkeypatch.setattr("secagg.session.server.TOGETHER_BYTES", 1)
+    monkeypatch.setattr("secagg.pairwise.server_session.TOGETHER_BYTES", 1)
     cohort, replies = at_inputs()
     waiting = []
 

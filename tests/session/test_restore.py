@@ -12,16 +12,19 @@ from hypothesis import strategies as st
 
 from cohort import Cohort, deterministic, plan
 from secagg import (
+    IN_MEMORY,
     BeaconNeeded,
     ClientSession,
     DecodeError,
     InputError,
     InputNeeded,
+    PairwiseCredentials,
     Release,
     ServerFault,
     ServerSession,
 )
 from secagg.pairwise.saved import save_client
+from secagg.session.client import Progress
 
 KEY = bytes(range(32))
 
@@ -38,7 +41,9 @@ def test_a_round_in_which_every_party_restarts_around_every_message(clients, pro
     def restart_client(one):
         saved = restarting.clients[one].save(seal_key=seal_key)
         source = restarting.clients[one]._randomness
-        restarting.clients[one] = ClientSession.restore(saved, one, seal_key=seal_key, randomness=source)
+        restarting.clients[one] = ClientSession.restore(
+            saved, one, seal_key=seal_key, randomness=source, keep=IN_MEMORY
+        )
 
     while restarting.server.stage is not None:
         stage, requests = restarting.server.stage, dict(restarting.server.requests())
@@ -55,10 +60,10 @@ def test_a_round_in_which_every_party_restarts_around_every_message(clients, pro
             restarting.server.receive(one, again.payload)
             source = restarting.server._randomness
             saved = restarting.server.save(seal_key=seal_key)
-            restarting.server = ServerSession.restore(saved, seal_key=seal_key, randomness=source)
+            restarting.server = ServerSession.restore(saved, seal_key=seal_key, randomness=source, keep=IN_MEMORY)
             assert dict(restarting.server.requests()) == requests
         restarting.server.advance()
-    result = ServerSession.restore(restarting.server.save(seal_key=seal_key), seal_key=seal_key).result
+    result = ServerSession.restore(restarting.server.save(seal_key=seal_key), seal_key=seal_key, keep=IN_MEMORY).result
     assert result.survivors == steady.survivors
     assert result.dropped == steady.dropped
     assert np.abs(result.mean - steady.mean).max() <= params.encoding.step
@@ -90,7 +95,10 @@ def test_a_different_request_for_an_answered_stage_is_refused_also_after_restore
     cohort = Cohort(plan(6, 3, dropout=0.3), np.zeros((6, 3)))
     for request, reply in replies(cohort, 2):
         other = request[:-1] + bytes([request[-1] ^ 1])
-        for client in (cohort.clients[2], ClientSession.restore(cohort.clients[2].save(), 2)):
+        for client in (
+            cohort.clients[2],
+            ClientSession.restore(cohort.clients[2].save(seal_key=None), 2, keep=IN_MEMORY),
+        ):
             with pytest.raises(ServerFault, match="second, different"):
                 client.receive(other)
             assert client.receive(request).payload == reply
@@ -131,9 +139,16 @@ def test_a_delivered_reply_is_not_taken_for_the_wait_for_a_vector_or_a_beacon():
 @pytest.mark.parametrize("kind", [ClientSession, ServerSession])
 def test_saved_bytes_that_do_not_fit_are_refused(kind):
     params = plan(3, 2)
-    session = ClientSession(params, 1) if kind is ClientSession else ServerSession(params, range(3))
-    clear, sealed = session.save(), session.save(seal_key=KEY)
-    as_client, as_server = (functools.partial(ClientSession.restore, client_id=1), ServerSession.restore)
+    session = (
+        ClientSession(params, 1, keep=IN_MEMORY)
+        if kind is ClientSession
+        else ServerSession(params, range(3), keep=IN_MEMORY)
+    )
+    clear, sealed = session.save(seal_key=None), session.save(seal_key=KEY)
+    as_client, as_server = (
+        functools.partial(ClientSession.restore, client_id=1, keep=IN_MEMORY),
+        functools.partial(ServerSession.restore, keep=IN_MEMORY),
+    )
     restore, as_other = (as_client, as_server) if kind is ClientSession else (as_server, as_client)
     for saved, arguments in (
         (b"", {}),
@@ -159,11 +174,11 @@ def test_saved_bytes_that_do_not_fit_are_refused(kind):
 
 @given(st.data())
 def test_any_damage_to_a_saved_state_is_noticed(data):
-    saved = bytearray(ClientSession(plan(3, 2), 1).save())
+    saved = bytearray(ClientSession(plan(3, 2), 1, keep=IN_MEMORY).save(seal_key=None))
     at = data.draw(st.integers(0, len(saved) - 1))
     saved[at] ^= data.draw(st.integers(1, 255))
     with pytest.raises(DecodeError):
-        ClientSession.restore(bytes(saved), 1)
+        ClientSession.restore(bytes(saved), 1, keep=IN_MEMORY)
 
 
 def test_a_release_is_kept_as_bytes():
@@ -175,14 +190,14 @@ def test_a_release_is_kept_as_bytes():
     assert Release.decode(release.encode()) == release
     nobodys = Release(context=release.context, survivors=())
     assert Release.decode(nobodys.encode()) == nobodys
-    restored = ClientSession.restore(cohort.clients[0].save(), 0)
+    restored = ClientSession.restore(cohort.clients[0].save(seal_key=None), 0, keep=IN_MEMORY)
     assert restored.release == release
     for bad in (b"", release.encode()[:-1], release.encode() + release.encode()[-8:], bytes(31), None):
         with pytest.raises(DecodeError):
             Release.decode(bad)
     for bad in (5, [b"x"], [release, None]):
         with pytest.raises(InputError, match="earlier"):
-            ClientSession(cohort.params, 0, earlier=bad)
+            ClientSession(cohort.params, 0, credentials=PairwiseCredentials(earlier=bad), keep=IN_MEMORY)
 
 
 STATES = ("Advertised", "Shared", "Ready", "Masked", "Released")
@@ -195,9 +210,9 @@ def forged_states():
     while cohort.server.stage is not None:
         request = cohort.server.requests()[0]
         if isinstance(answer := client.receive(request), InputNeeded):
-            seen.append((client._party, client._state, dict(client._answers), None))
+            seen.append((client._party, client._state, dict(client._at.answers), None))
             answer = client.submit(np.zeros(2))
-        seen.append((client._party, client._state, dict(client._answers), client.clipped))
+        seen.append((client._party, client._state, dict(client._at.answers), client.clipped))
         for one in (1, 2):
             cohort.server.receive(one, cohort.answer(one, cohort.server.requests()[one]))
         cohort.server.receive(0, answer.payload)
@@ -226,10 +241,11 @@ def _with(instance, field, value):
 
 def test_a_state_whose_fields_are_of_other_types_is_refused_when_it_is_read():
     tried = 0
-    for fields in forged_states():
-        saved = save_client(fields, seal_key=None, randomness=deterministic("x"))
+    for party, *fields in forged_states():
+        progress = Progress(**dict(zip(("state", "answers", "clipped"), fields, strict=True)))
+        saved = save_client(party, progress, seal_key=None, randomness=deterministic("x"))
         with pytest.raises(DecodeError):
-            ClientSession.restore(saved, 0)
+            ClientSession.restore(saved, 0, keep=IN_MEMORY)
         tried += 1
     assert tried > 100
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 import secagg
 from cohort import CONTEXT, Cohort, plan
-from secagg import STAGES, FixedPoint, RoundParams, TooFewClients, simulate
+from secagg import IN_MEMORY, FixedPoint, RoundParams, TooFewClients, simulate
 from secagg.pairwise.masking import BLOCK_WORDS
+from secagg.pairwise.stages import SEMI_HONEST_STAGES
 
 
 def exact(bits: int) -> FixedPoint:
@@ -40,7 +41,7 @@ def rounds(draw):
         dropout=draw(st.sampled_from([0.0, 0.1, 0.3])) if clients > 5 else 0.0,
         protocol=draw(st.sampled_from(["secagg", "secagg+"])),
     )
-    stages = st.sampled_from(STAGES)
+    stages = st.sampled_from(SEMI_HONEST_STAGES)
     tolerated = draw(st.dictionaries(st.integers(0, clients - 1), stages, max_size=params.dropout_count))
     beyond = draw(st.dictionaries(st.integers(0, clients - 1), stages, max_size=3))
     return params, tolerated | (beyond if draw(st.booleans()) else {}), draw(st.integers(0, 1 << 32))
@@ -110,7 +111,7 @@ def test_masks_and_rounding_never_repeat():
     uploads = set()
     for _ in range(3):
         cohort = Cohort(params, vectors, seed="same")
-        cohort.clients[0] = secagg.ClientSession(params, 0, context=CONTEXT)
+        cohort.clients[0] = secagg.ClientSession(params, 0, context=CONTEXT, keep=IN_MEMORY)
         for _ in range(2):
             cohort.run_stage()
         uploads.add(cohort.answer(0, cohort.server.requests()[0]))
@@ -183,5 +184,5 @@ def test_bytes_up_are_what_the_parameters_say():
         "masked_input": header + (1001 * params.ring_bits + 7) // 8,
         "unmask": header + 9 * 40,
     }
-    assert set(result.seconds) == set(result.server_seconds) == set(STAGES)
+    assert set(result.seconds) == set(result.server_seconds) == set(SEMI_HONEST_STAGES)
     assert result.threat == "semi-honest"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from cohort import Cohort, deterministic, plan
-from secagg import BeaconNeeded, ClientSession, DecodeError, InputNeeded, ServerSession
+from secagg import IN_MEMORY, BeaconNeeded, ClientSession, DecodeError, InputNeeded, ServerSession
 from secagg.pairwise.graph import CompleteGraph
 from secagg.pairwise.saved import save_client, save_server
+from secagg.pairwise.server_states import Session
 
 MODELS = {
     "semi-honest": plan(4, 3),
@@ -55,15 +57,13 @@ def other_sizes(value):
     elif isinstance(value, bytes) and value:
         yield from (value[:-1], value + b"\0")
     elif dataclasses.is_dataclass(value):
-        for one in dataclasses.fields(value):
-            for other in other_sizes(getattr(value, one.name)):
-                yield dataclasses.replace(value, **{one.name: other})
+        yield from altered(value)
 
 
 def altered(holder):
     for one in dataclasses.fields(holder):
-        # A beacon is the caller's own, of any length, and survivors that are known are no more than a list
-        if one.name in ("params", "earlier") or (one.name == "beacon" and "signed" in dir(holder)):
+        # A server's beacon is its caller's own, of any length, and survivors that are known are no more than a list
+        if one.name in ("params", "earlier") or (one.name == "beacon" and isinstance(holder, Session)):
             continue
         for other in other_sizes(getattr(holder, one.name)):
             yield dataclasses.replace(holder, **{one.name: other})
@@ -74,24 +74,37 @@ def test_every_array_and_digest_of_another_size_is_refused(model):
     tried, source = 0, deterministic("shapes")
     for cohort, session in passes(MODELS[model]):
         if isinstance(session, ServerSession):
-            assert ServerSession.restore(session.save(), directory=cohort.directory).stage == session.stage
+            assert (
+                ServerSession.restore(session.save(seal_key=None), credentials=cohort.directory, keep=IN_MEMORY).stage
+                == session.stage
+            )
             current, state = session._round, session._state
             for pair in [*((one, state) for one in altered(current)), *((current, one) for one in altered(state))]:
                 with pytest.raises(DecodeError):
                     ServerSession.restore(
-                        save_server(pair, seal_key=None, randomness=source), directory=cohort.directory
+                        save_server(pair, seal_key=None, randomness=source),
+                        credentials=cohort.directory,
+                        keep=IN_MEMORY,
                     )
                 tried += 1
             continue
         identity = cohort.identities.get(0)
-        assert ClientSession.restore(session.save(), 0, identity=identity).stage == session.stage
+        assert (
+            ClientSession.restore(session.save(seal_key=None), 0, credentials=identity, keep=IN_MEMORY).stage
+            == session.stage
+        )
         state = session._state
         for one in altered(state):
             if type(one).__name__ == "Released":
                 continue
-            fields = (session._party, one, dict(session._answers), session.clipped)
+            progress = replace(session._at, state=one)
             with pytest.raises(DecodeError):
-                ClientSession.restore(save_client(fields, seal_key=None, randomness=source), 0, identity=identity)
+                ClientSession.restore(
+                    save_client(session._party, progress, seal_key=None, randomness=source),
+                    0,
+                    credentials=identity,
+                    keep=IN_MEMORY,
+                )
             tried += 1
     assert tried > 50
 
@@ -102,7 +115,8 @@ def test_a_client_at_no_place_of_its_cohort_is_refused():
     client = cohort.clients[0]
     client.receive(cohort.server.requests()[0])
     for position in (4, 1 << 40):
-        state = dataclasses.replace(client._state, position=position)
-        fields = (client._party, state, dict(client._answers), None)
+        state = dataclasses.replace(client._state, place=dataclasses.replace(client._state.place, position=position))
+        progress = replace(client._at, state=state)
+        saved = save_client(client._party, progress, seal_key=None, randomness=deterministic("x"))
         with pytest.raises(DecodeError, match="sizes"):
-            ClientSession.restore(save_client(fields, seal_key=None, randomness=deterministic("x")), 0)
+            ClientSession.restore(saved, 0, keep=IN_MEMORY)

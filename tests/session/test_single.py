@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import secagg
 from cohort import Cohort, deterministic, plan
 from secagg import (
+    IN_MEMORY,
     BeaconNeeded,
     ClientSession,
     DecodeError,
@@ -25,7 +27,6 @@ from secagg import (
     snapshot,
 )
 from secagg.pairwise import saved
-from secagg.pairwise import roster
 
 
 def ready_client(dimension):
@@ -56,7 +57,7 @@ def test_two_threads_never_mask_two_vectors_under_the_same_masks():
 
 
 def test_a_session_in_use_refuses_every_other_call():
-    client, server = ready_client(2), ServerSession(plan(3, 2), range(3))
+    client, server = ready_client(2), ServerSession(plan(3, 2), range(3), keep=IN_MEMORY)
     inside = object()
     client._entry.enter(inside)
     server._entry.enter(inside)
@@ -96,9 +97,9 @@ def test_a_restored_server_draws_the_same_graph_again():
     cohort = Cohort(params, np.zeros((60, 2)))
     for one, request in cohort.server.requests().items():
         cohort.server.receive(one, cohort.answer(one, request))
-    before = cohort.server.save()
+    before = cohort.server.save(seal_key=None)
     first = dict(cohort.server.advance())
-    again = ServerSession.restore(before, randomness=deterministic("another"))
+    again = ServerSession.restore(before, randomness=deterministic("another"), keep=IN_MEMORY)
     assert dict(again.advance()) == first
 
 
@@ -117,7 +118,9 @@ def test_randomness_that_is_none_is_an_error_and_no_endless_loop(byte):
     params = plan(60, 2, protocol="secagg+", dropout=0.1)
     cohort = Cohort(params, np.zeros((60, 2)))
     cohort.run_stage()
-    client = ClientSession.restore(cohort.clients[0].save(), 0, randomness=lambda length: byte * length)
+    client = ClientSession.restore(
+        cohort.clients[0].save(seal_key=None), 0, randomness=lambda length: byte * length, keep=IN_MEMORY
+    )
     try:
         client.receive(cohort.server.requests()[0])
     except LocalProtocolError as error:
@@ -152,41 +155,44 @@ BODIES = {
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-@pytest.mark.parametrize("purpose", ["client session", "server session"])
+@pytest.mark.parametrize("purpose", ["pairwise/client", "pairwise/server"])
 def test_forged_saves_with_a_right_checksum_are_decode_errors(body, purpose):
-    whose = {"client_id": 0} if purpose == "client session" else {}
+    whose = {"client_id": 0} if purpose == "pairwise/client" else {}
     kind = ClientSession if whose else ServerSession
     checksum = snapshot.digest(snapshot.Label.STATE_CHECKSUM, purpose.encode(), body)
+    head = b"SAst\x02\x00" + bytes([len(purpose)]) + purpose.encode()
     with pytest.raises(DecodeError):
-        kind.restore(b"SAst\x01\x00" + checksum + body, **whose)
+        kind.restore(head + checksum + body, **whose, keep=IN_MEMORY)
 
 
 def test_saved_fields_that_are_no_sessions_are_decode_errors():
-    party, state, answers, clipped = saved.load_client(ready_client(2).save(), seal_key=None)
-    for fields in (
-        (None, state, answers, clipped),
-        (party, party, answers, clipped),
-        (party, state, answers, b"clipped"),
+    party, progress = saved.load_client(ready_client(2).save(seal_key=None), seal_key=None)
+    for whose, fields in (
+        (None, progress),
+        (party, replace(progress, state=party)),
+        (party, replace(progress, clipped=b"clipped")),
     ):
-        written = saved.save_client(fields, seal_key=None, randomness=deterministic("x"))
+        written = saved.save_client(whose, fields, seal_key=None, randomness=deterministic("x"))
         with pytest.raises(DecodeError, match="not a client session's"):
-            ClientSession.restore(written, 0)
-    current, collecting = saved.load_server(ServerSession(plan(3, 2), range(3)).save(), seal_key=None)
+            ClientSession.restore(written, 0, keep=IN_MEMORY)
+    current, collecting = saved.load_server(
+        ServerSession(plan(3, 2), range(3), keep=IN_MEMORY).save(seal_key=None), seal_key=None
+    )
     for fields in ((None, collecting), (current, current)):
         written = saved.save_server(fields, seal_key=None, randomness=deterministic("x"))
         with pytest.raises(DecodeError, match="not a server session's"):
-            ServerSession.restore(written)
+            ServerSession.restore(written, keep=IN_MEMORY)
 
 
 @pytest.mark.parametrize("what", [None, 7, "text", [1]])
 def test_what_is_no_bytes_is_no_saved_state(what):
     with pytest.raises(InputError, match="a saved state is bytes"):
-        ClientSession.restore(what, 0)
+        ClientSession.restore(what, 0, keep=IN_MEMORY)
 
 
 @pytest.mark.parametrize("buffer", [bytes, bytearray, memoryview])
 def test_any_bytes_restore(buffer):
-    assert ClientSession.restore(buffer(ready_client(2).save()), 0).stage == "masked_input"
+    assert ClientSession.restore(buffer(ready_client(2).save(seal_key=None)), 0, keep=IN_MEMORY).stage == "masked_input"
 
 
 def test_results_are_not_the_sessions_own_to_change():
@@ -199,7 +205,7 @@ def test_results_are_not_the_sessions_own_to_change():
 def test_results_of_a_restored_session_are_not_its_own_to_change_either():
     cohort = Cohort(plan(3, 2), np.zeros((3, 2)))
     cohort.run()
-    words = ServerSession.restore(cohort.server.save()).result.words
+    words = ServerSession.restore(cohort.server.save(seal_key=None), keep=IN_MEMORY).result.words
     with pytest.raises(ValueError, match="read-only"):
         words[0] = 1
 
@@ -209,14 +215,14 @@ def test_a_state_is_restored_by_its_own_client_alone():
     client = ready_client(2)
     saved = client.save(seal_key=bytes(32))
     with pytest.raises(InputError, match="client 0's, not client 1's"):
-        ClientSession.restore(saved, 1, seal_key=bytes(32))
+        ClientSession.restore(saved, 1, seal_key=bytes(32), keep=IN_MEMORY)
     with pytest.raises(InputError, match="an integer in"):
-        ClientSession.restore(saved, "0", seal_key=bytes(32))
-    assert ClientSession.restore(saved, 0, seal_key=bytes(32)).stage == "masked_input"
+        ClientSession.restore(saved, "0", seal_key=bytes(32), keep=IN_MEMORY)
+    assert ClientSession.restore(saved, 0, seal_key=bytes(32), keep=IN_MEMORY).stage == "masked_input"
 
 
 def test_a_session_is_not_entered_from_within_a_call_to_it():
-    server = ServerSession(plan(3, 2), range(3))
+    server = ServerSession(plan(3, 2), range(3), keep=IN_MEMORY)
 
     def replies():
         yield 0, b"junk"
@@ -245,7 +251,7 @@ def test_the_clip_itself_in_float32_is_not_clipped():
 @pytest.mark.parametrize("threads", [0, -1, "2", 1.0, None, True])
 def test_threads_must_be_a_positive_integer(threads):
     with pytest.raises(secagg.InputError, match="threads"):
-        ServerSession(plan(3, 2), range(3)).advance(threads=threads)
+        ServerSession(plan(3, 2), range(3), keep=IN_MEMORY).advance(threads=threads)
     with pytest.raises(secagg.InputError, match="threads"):
         ready_client(2).submit(np.zeros(2), threads=threads)
 
@@ -300,15 +306,18 @@ def test_what_the_open_stage_sends_is_of_one_stage_whatever_another_thread_does(
             server.receive(one, cohort.answer(one, request))
         before, stage = dict(server.requests()), server.stage
         after = []
+        reply, row = server._rows[type(server._state)]
+        recipients = row.recipients
 
-        def meanwhile(current, state, after=after):
+        def meanwhile(current, state, after=after, recipients=recipients):
             if not after:
                 after.append(None)
                 after.append(dict(server.advance()))
-            return roster.recipients(current, state)
+            return recipients(current, state)
 
         with monkeypatch.context() as patched:
-            patched.setattr("secagg.pairwise.server_session.recipients", meanwhile)
+            wrong = (reply, replace(row, recipients=meanwhile))
+            patched.setattr(server, "_rows", server._rows | {type(server._state): wrong})
             assert dict(server.requests()) == before
         assert server.stage != stage
         assert dict(server.requests()) == after[1]

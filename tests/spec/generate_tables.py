@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import get_args
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted((ROOT / "docs" / "spec").glob("*.md"))
@@ -17,13 +16,15 @@ import numpy as np  # noqa: E402
 
 from cohort import Cohort, plan  # noqa: E402
 from secagg import FixedPoint  # noqa: E402
-from secagg.cohort import Threat  # noqa: E402
 from secagg.he import messages as he  # noqa: E402
 from secagg.he.chains import CHAINS  # noqa: E402
-from secagg.pairwise.client_states import ClientState, Fixed, Ready, Released  # noqa: E402
+from secagg.he.client_table import Summed  # noqa: E402
 from secagg.pairwise.messages import FORMATS, Kind  # noqa: E402
-from secagg.pairwise.transitions import CLIENT_TRANSITIONS, SERVER_TRANSITIONS  # noqa: E402
+from secagg.pairwise.server_states import Finished  # noqa: E402
+from secagg.pairwise.server_table import ServerTable  # noqa: E402
 from secagg.primitives.kdf import Label  # noqa: E402
+from secagg.protocol import protocols  # noqa: E402
+from secagg.session.table import ClientRow, ClientTable, Local  # noqa: E402
 from secagg.wire import HEADER_BYTES  # noqa: E402
 
 PURPOSES = {
@@ -111,28 +112,44 @@ def lengths() -> str:
     return table(["bytes of", *FORMATS], rows)
 
 
-def client_states(threat: Threat) -> str:
-    rows = []
-    for state in get_args(ClientState):
-        transition = CLIENT_TRANSITIONS[threat].get(state)
-        if transition is None:
-            if state is Released:
-                rows.append([state.__name__, "nothing", "", "", ""])
-            continue
-        awaits, answers = transition.request, transition.reply
-        awaited = {Ready: "the caller's vector", Fixed: "the caller's beacon"}[state] if awaits is None else awaits.name
-        asked = {Ready: "none: the caller is asked for its vector", Fixed: "none: the caller is asked for the beacon"}
-        reply = asked[transition.leads_to] if answers is None else answers.name
-        rows.append([state.__name__, awaited, reply, transition.leads_to.__name__, transition.stage])
-    return table(["state", "awaits", "answers", "next state", "stage"], rows)
+ASKS = {Local.VECTOR: "the caller's vector", Local.BEACON: "the caller's beacon"}
+ITS = {Local.VECTOR: "its vector", Local.BEACON: "the beacon"}
+LAST = {Summed: "none: the caller is told the sum"}
 
 
-def server_states(threat: Threat) -> str:
-    rows = []
-    for state, transition in SERVER_TRANSITIONS[threat].items():
-        leads_to = "done" if transition.leads_to is None else transition.leads_to.__name__
-        rows.append([state.__name__, transition.request.name, transition.reply.name, leads_to, transition.stage])
-    return table(["state", "sent", "awaited from each", "once closed", "stage"], rows)
+def shown_rows(rows: ClientTable | ServerTable) -> str:
+    """The rows that drive a session of either side."""
+    return client_rows(rows) if isinstance(next(iter(rows.values())), ClientRow) else server_rows(rows)
+
+
+def client_rows(rows: ClientTable) -> str:
+    """The rows that drive a client's session, one for each state."""
+    lines = []
+    for (state, comes), row in sorted(rows.items(), key=lambda one: order(rows, one[0][0])):
+        awaited = ASKS[comes] if isinstance(comes, Local) else comes.name
+        asked = next((other for at, other in rows if at is row.next and isinstance(other, Local)), None)
+        reply = LAST.get(row.next, "") if row.reply is None else row.reply.name
+        if asked is not None:
+            reply = f"none: the caller is asked for {ITS[asked]}"
+        lines.append([state.__name__, awaited, reply, row.next.__name__, row.stage])
+    (last,) = {row.next for row in rows.values()} - {state for state, _ in rows}
+    lines.append([last.__name__, "nothing", "", "", ""])
+    return table(["state", "awaits", "answers", "next state", "stage"], lines)
+
+
+def order(rows: ClientTable, state: type) -> int:
+    """How many steps lead to a state."""
+    before = [at for (at, _), row in rows.items() if row.next is state]
+    return 1 + order(rows, before[0]) if before else 0
+
+
+def server_rows(rows: ServerTable) -> str:
+    """The rows that drive the server's session."""
+    lines = []
+    for (state, reply), row in rows.items():
+        closed = "done" if row.next is Finished else row.next.__name__
+        lines.append([state.__name__, row.request.name, reply.name, closed, row.stage])
+    return table(["state", "sent", "awaited from each", "once closed", "stage"], lines)
 
 
 def hexdump() -> str:
@@ -200,14 +217,14 @@ def he_chains() -> str:
 
 def he_kinds() -> str:
     senders = {
-        he.Kind.PUBLIC_KEY: ("decryptor [D], to each client", "packed public key + 64"),
-        he.Kind.OPENING: ("decryptor [D] or aggregator, to each client", "64, [D] + 64"),
-        he.Kind.UPLOAD: ("client, to the aggregator and on to the decryptor", "packed ciphertexts + 64"),
-        he.Kind.RELEASE_REQUEST: ("aggregator, to the decryptor", "ceil(n/8) + 32"),
-        he.Kind.RELEASE: ("decryptor [D], to the aggregator", "ceil(n/8) + ceil((d+1) b / 8) or 8 (d+1), + 64"),
-        he.Kind.ENCRYPTED_SUM: ("aggregator, to each client in the sum", "ceil(n/8) + packed ciphertexts"),
+        he.HEKind.PUBLIC_KEY: ("decryptor [D], to each client", "packed public key + 64"),
+        he.HEKind.OPENING: ("decryptor [D] or aggregator, to each client", "64, [D] + 64"),
+        he.HEKind.UPLOAD: ("client, to the aggregator and on to the decryptor", "packed ciphertexts + 64"),
+        he.HEKind.RELEASE_REQUEST: ("aggregator, to the decryptor", "ceil(n/8) + 32"),
+        he.HEKind.RELEASE: ("decryptor [D], to the aggregator", "ceil(n/8) + ceil((d+1) b / 8) or 8 (d+1), + 64"),
+        he.HEKind.ENCRYPTED_SUM: ("aggregator, to each client in the sum", "ceil(n/8) + packed ciphertexts"),
     }
-    rows = [[str(kind.value), kind.name, *senders[kind]] for kind in he.Kind]
+    rows = [[str(kind.value), kind.name, *senders[kind]] for kind in he.HEKind]
     return table(["kind", "name", "sender", "bytes of body and signature"], rows)
 
 
@@ -220,10 +237,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "lengths": lengths,
     "he-chains": he_chains,
     "he-kinds": he_kinds,
-    "client-states": lambda: client_states("semi-honest"),
-    "client-states-malicious": lambda: client_states("malicious-server"),
-    "server-states": lambda: server_states("semi-honest"),
-    "server-states-malicious": lambda: server_states("malicious-server"),
+    **{
+        name: lambda rows=rows: shown_rows(rows) for protocol in protocols() for name, rows in protocol.tables().items()
+    },
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 import reference
 from cheats import GONE, contradictory_dealer, forged_release, transcript
 from cohort import Cohort, plan
-from secagg import BeaconNeeded, ClientSession, FixedPoint, InputNeeded, RoundParams
+from secagg import IN_MEMORY, BeaconNeeded, ClientSession, FixedPoint, InputNeeded, RoundParams
 from secagg.pairwise import graph
 
 CONTEXT = b"a model's hash"
@@ -66,7 +66,9 @@ def run_both(params, faults, ids, dtype=np.float64):
     recorders = {one: Recorder(client._randomness) for one, client in cohort.clients.items()}
     for one, recorder in recorders.items():
         identity = cohort.identities.get(one)
-        cohort.clients[one] = ClientSession(params, one, context=CONTEXT, identity=identity, randomness=recorder)
+        cohort.clients[one] = ClientSession(
+            params, one, context=CONTEXT, credentials=identity, randomness=recorder, keep=IN_MEMORY
+        )
     slow = {
         one: reference.Client(
             slow_params,

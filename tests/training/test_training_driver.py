@@ -10,10 +10,10 @@ import pytest
 import secagg
 from secagg.encoding.fixed_point import FixedPoint
 from secagg.errors import InputError, ParameterError, TooFewClients
-from secagg.pairwise.transitions import stages_of
+from secagg.pairwise.stages import SEMI_HONEST_STAGES, stages_of
 from secagg.training import driver
 from secagg.training.bound import distance_bound
-from secagg.training.driver import Comparison, RoundRecord, ScaledFederation, Settings
+from secagg.training.driver import RunsCompared, ScaledFederation, SecureRecord, Settings
 from secagg.training.federation import Federation, Schema
 from secagg.training.linear import LocalTraining, Records
 
@@ -30,12 +30,12 @@ def make_federation(clients: int, *, seed: int = 0, features: int = 4) -> Federa
     return Federation(schema, tuple(some(int(n)) for n in rng.integers(1, 40, clients)), some(60))
 
 
-def run(federation: Federation, settings: Settings) -> tuple[ScaledFederation, list[RoundRecord], Comparison]:
+def run(federation: Federation, settings: Settings) -> tuple[ScaledFederation, list[SecureRecord], RunsCompared]:
     plan = driver.plan(federation, settings)
     scaled = driver.agree_scaling(federation, settings, plan.statistics)
     secure = list(driver.train(scaled, settings, plan.training))
     plain = list(driver.train_in_clear(scaled, settings.local, [record.traffic.survivors for record in secure]))
-    return scaled, secure, driver.compare(scaled, settings, secure, plain)
+    return scaled, secure, driver.compare_runs(scaled, settings, secure, plain)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_the_bound_holds_after_every_round():
     secure = list(driver.train(scaled, settings, plan.training))
     plain = list(driver.train_in_clear(scaled, settings.local, [record.traffic.survivors for record in secure]))
     for rounds in range(1, 7):
-        end = driver.compare(scaled, settings, secure[:rounds], plain[:rounds])
+        end = driver.compare_runs(scaled, settings, secure[:rounds], plain[:rounds])
         assert end.bound is not None
         assert end.distance <= end.bound
 
@@ -98,7 +98,7 @@ def test_traffic_names_every_stage():
     _, secure, _ = run(make_federation(5), Settings(rounds=1, dropout=0.0))
     traffic = secure[0].traffic
     for figures in (traffic.bytes_up, traffic.seconds):
-        assert set(figures) == set(secagg.STAGES)
+        assert set(figures) == set(SEMI_HONEST_STAGES)
     assert traffic.bytes_up["masked_input"] > 0
     assert traffic.bytes_up_total == sum(traffic.bytes_up.values())
     assert all(seconds >= 0 for seconds in traffic.seconds.values())

@@ -9,7 +9,7 @@ import pytest
 
 from legible import check, legends
 from secagg.training import driver, plot
-from secagg.training.driver import PlainRecord, RoundRecord, Settings, Traffic
+from secagg.training.driver import PlainRecord, SecureRecord, Settings, SumTraffic
 from secagg.training.federation import Federation, Schema
 from secagg.training.linear import Records
 
@@ -38,19 +38,19 @@ def outcome(clients: int = 10, rounds: int = 5, *, name: str = "clouds", failing
     return SimpleNamespace(federation=federation, plan=plan, stages=plan.stages, secure=secure, plain=plain)
 
 
-def record(plan, settings: Settings, number: int, fails: bool, gone) -> RoundRecord:
+def record(plan, settings: Settings, number: int, fails: bool, gone) -> SecureRecord:
     dropped = driver.draw_faults(settings, plan.training, number) if gone is None else gone
     figures = {"model": np.zeros(5), "loss": 0.7 / number, "accuracy": min(1.0, 0.9 + 0.011 * number)}
     if fails:
-        traffic = Traffic(survivors=(), dropped=dropped, failure="too few clients")
+        traffic = SumTraffic(survivors=(), dropped=dropped, failure="too few clients")
     else:
         count = {stage: 10 ** (2 + place) for place, stage in enumerate(plan.stages)}
         down = {stage: size // 3 for stage, size in count.items()}
         if "release" in count and plan.training.key_holder == "decryptor":
             count["release"] = down["release"] = 0
         seconds = dict.fromkeys(plan.stages, 0.003 * number)
-        traffic = Traffic(survivors=(0,), dropped=dropped, bytes_up=count, bytes_down=down, seconds=seconds)
-    return RoundRecord(round=number, traffic=traffic, **figures)
+        traffic = SumTraffic(survivors=(0,), dropped=dropped, bytes_up=count, bytes_down=down, seconds=seconds)
+    return SecureRecord(round=number, traffic=traffic, **figures)
 
 
 def titles(figure) -> list[str]:

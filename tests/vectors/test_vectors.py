@@ -17,6 +17,7 @@ import pytest
 import generate
 import secagg
 from secagg import (
+    IN_MEMORY,
     BeaconNeeded,
     ClientSession,
     Directory,
@@ -79,19 +80,28 @@ class Party:
         if self.name == "server":
             ids = [int(one) for one in self.document["ids"]]
             self.session = ServerSession(
-                self.params, ids, context=self.context, directory=self.directory, randomness=self.feed
+                self.params, ids, context=self.context, credentials=self.directory, randomness=self.feed, keep=IN_MEMORY
             )
         else:
             self.session = ClientSession(
-                self.params, int(self.name), context=self.context, identity=self.identity, randomness=self.feed
+                self.params,
+                int(self.name),
+                context=self.context,
+                credentials=self.identity,
+                randomness=self.feed,
+                keep=IN_MEMORY,
             )
 
     def restart(self):
-        saved = self.session.save()
+        saved = self.session.save(seal_key=None)
         if self.name == "server":
-            self.session = ServerSession.restore(saved, directory=self.directory, randomness=self.feed)
+            self.session = ServerSession.restore(
+                saved, credentials=self.directory, randomness=self.feed, keep=IN_MEMORY
+            )
         else:
-            self.session = ClientSession.restore(saved, int(self.name), identity=self.identity, randomness=self.feed)
+            self.session = ClientSession.restore(
+                saved, int(self.name), credentials=self.identity, randomness=self.feed, keep=IN_MEMORY
+            )
 
     def perform(self, step, incoming):
         """Do what a step says; return what the session answered."""
@@ -153,7 +163,7 @@ def check_step(party, step, messages):
         if "outgoing" in step:
             messages.compare(step["outgoing"], answer.payload)
     assert party.state == step["next_state"]
-    assert hashlib.sha256(party.session.save()).hexdigest() == step["next_state_digest"]
+    assert hashlib.sha256(party.session.save(seal_key=None)).hexdigest() == step["next_state_digest"]
 
 
 def check_result(result, expected):
@@ -238,7 +248,7 @@ def check_operation(party, operation, messages):
     if incoming is not None:
         payload = messages[incoming["message"]] if "message" in incoming else bytes.fromhex(incoming["hex"])
     party.feed.load(operation["randomness"])
-    before = party.session.save()
+    before = party.session.save(seal_key=None)
     if expect["outcome"] == "error":
         with pytest.raises(SecAggError) as caught:
             party.perform(operation, payload)
@@ -249,7 +259,7 @@ def check_operation(party, operation, messages):
             assert error.evidence.encode().hex() == expect["evidence"]
         if "need" in expect:
             assert (error.have, error.need) == (expect["have"], expect["need"])
-        assert party.session.save() == before, "an error changed the party"
+        assert party.session.save(seal_key=None) == before, "an error changed the party"
         return
     answer = party.perform(operation, payload)
     if "answer" in expect:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from secagg import (
+    IN_MEMORY,
     BeaconNeeded,
     ClientSession,
     Directory,
@@ -143,14 +144,21 @@ class Round:
     def play(self) -> None:
         plan = self.plan
         source = Source(f"{plan.name}/server")
-        server = ServerSession(plan.params, self.ids, context=plan.context, directory=self.directory, randomness=source)
+        server = ServerSession(
+            plan.params, self.ids, context=plan.context, credentials=self.directory, randomness=source, keep=IN_MEMORY
+        )
         self.parties["server"] = Party(server, source)
         outgoing = self._name_requests()
         self._record("server", "create", outgoing=outgoing)
         for one in self.ids:
             source = Source(f"{plan.name}/{one}")
             session = ClientSession(
-                plan.params, one, context=plan.context, identity=self.identity(one), randomness=source
+                plan.params,
+                one,
+                context=plan.context,
+                credentials=self.identity(one),
+                randomness=source,
+                keep=IN_MEMORY,
             )
             self.parties[str(one)] = Party(session, source)
             self._record(one, "create")
@@ -234,7 +242,7 @@ class Round:
         step |= {} if answer is None else {"answer": answer}
         step |= {} if outgoing is None else {"outgoing": outgoing}
         step["next_state"] = state
-        step["next_state_digest"] = hashlib.sha256(known.session.save()).hexdigest()
+        step["next_state_digest"] = hashlib.sha256(known.session.save(seal_key=None)).hexdigest()
         self.steps.append(step)
 
     def document(self) -> dict[str, object]:

@@ -16,11 +16,14 @@ from secagg.training import linear
 
 def node(context: Context) -> NodeSecrets:
     """Read a node's own configuration; nodes of a simulation have none, so their keys lie in a folder."""
-    folder = os.environ.get("HOSPITALS_SIMULATED_KEYS")
-    if not folder:
+    if not os.environ.get("HOSPITALS_SIMULATED_KEYS"):
         return node_from_config(context)
-    key = read_signing_key(Path(folder) / f"{context.node_config['partition-id']}.key")
-    return NodeSecrets(identity=Identity(key=key, directory=read_directory(Path(folder) / "cohort.json")))
+    folder = Path(os.environ["HOSPITALS_SIMULATED_KEYS"])
+    key = read_signing_key(folder / f"{context.node_config['partition-id']}.key")
+    # Of a homomorphic sum alone; no other protocol looks at these files
+    material = {"public-key": folder / "sums.pub-message", "decryptor": folder / "decryptor.pub"}
+    identity = Identity(key=key, directory=read_directory(folder / "cohort.json"))
+    return NodeSecrets(identity=identity, material=material)
 
 
 def make_app(mods: list) -> ClientApp:

@@ -11,7 +11,7 @@ import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Unpack
+from typing import Any, Unpack
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
@@ -23,10 +23,11 @@ from secagg.integrations.flower import envelope as steps
 from secagg.integrations.flower.agreement import Agreement, Terms
 from secagg.integrations.flower.envelope import Envelope
 from secagg.integrations.flower.node import NodeSecrets, node_from_config
-from secagg.integrations.flower.state import ContextStore, Kept, SlotStore, Store
+from secagg.integrations.flower.state import ContextStore, Kept, RoundRecord, SlotStore, Store
 from secagg.integrations.flower.update import Model, update_vector
-from secagg.pairwise.client_session import ClientSession
-from secagg.session.answers import BeaconNeeded, InputNeeded, Reply
+from secagg.session.answers import Answer, BeaconNeeded, InputNeeded, Reply
+from secagg.session.client import ClientSession
+from secagg.session.keeping import Keep
 from secagg.wire import open_message
 
 CallNext = Callable[[Message, Context], Message]
@@ -49,7 +50,7 @@ def secagg_mod(
 
     Args:
         threat: the model that this client insists on; by default ``malicious-server`` where the node has an identity
-            and ``semi-honest`` where it has none.
+            and ``semi-honest`` where it has none. A protocol that signs in every model takes an identity in either.
         node: what this node keeps to itself, from its context; by default from the node's own configuration.
         beacon: session_id -> at least 16 public bytes that nobody could know when it is called first; needed in the
             malicious-server model with a sparse graph (40 clients and more) alone.
@@ -97,102 +98,107 @@ class _Member:
             return Envelope(step=steps.DISMISS).put_into(RecordDict())
         try:
             kept = store.take()
-            exchange = _Exchange(self, own, message, context, call_next)
-            reply, after = exchange.join(asked, kept) if asked.step == steps.JOIN else exchange.go_on(asked, kept)
-            if after is None:
-                store.finish()
-            else:
-                store.put(after)
-        except BaseException:
-            # Nothing was answered, be it that the disk is full: the state that was claimed may serve again
+            exchange = _Exchange(self, own, store, message, context, call_next)
+            return exchange.join(asked, kept) if asked.step == steps.JOIN else exchange.go_on(asked, kept)
+        finally:
+            # A state that no step has replaced may serve again: a message was repeated, or refused, or the disk is full
             store.put_back()
-            raise
-        return reply
 
 
 @dataclass(frozen=True, slots=True)
 class _Exchange:
-    """One message's handling. What it returns is the reply and the state to make durable first, None to wipe it."""
+    """One message's handling. What it returns exists once the session's state is stored: the session sees to it."""
 
     member: _Member
     own: NodeSecrets
+    store: Store
     message: Message
     context: Context
     call_next: CallNext
 
-    def join(self, asked: Envelope, kept: Kept | None) -> tuple[RecordDict, Kept | None]:
+    def join(self, asked: Envelope, kept: Kept | None) -> RecordDict:
         """Answer an invitation; the same one again gets the same bytes, any other begins a new session."""
         if kept is not None and kept.invitation == _digest_of(asked):
             return self.go_on(asked, kept)
-        reply, after = self._begin(asked)
-        return reply.put_into(RecordDict()), after
+        return self._begin(asked).put_into(RecordDict())
 
-    def go_on(self, asked: Envelope, kept: Kept | None) -> tuple[RecordDict, Kept | None]:
+    def go_on(self, asked: Envelope, kept: Kept | None) -> RecordDict:
         """Answer a later message of the session that is kept."""
         if kept is None:
             raise LocalProtocolError("no round is open on this node: it was finished, dismissed, or its state was lost")
-        session = ClientSession.restore(
-            kept.session, self._client_id(), seal_key=self.own.seal_key, identity=self._identity
-        )
         if asked.step == steps.DRAW and not kept.fixed:
             raise ServerFault("the beacon comes after the roster, which this client has not fixed")
+        record = RoundRecord(self.store, replace(kept, session=b"", fixed=True))
+        session = ClientSession.restore(kept.session, **self._brings(self._agreed(kept.params), record.keep))
         answer = session.receive(asked.payload)
         if isinstance(answer, BeaconNeeded) and asked.step == steps.DRAW:
             # The roster came again with the request: the session compares it with what it fixed
             answer = self._use_beacon(session, answer.session_id)
-        if isinstance(answer, InputNeeded):
-            answer, kept = self._submit(session, kept)
-        if isinstance(answer, BeaconNeeded):
-            return Envelope(step=steps.FIXED).put_into(RecordDict()), self._kept(session, replace(kept, fixed=True))
-        reply = Envelope(step=steps.ANSWER, payload=answer.payload).put_into(RecordDict())
-        if session.stage is not None:
-            return reply, self._kept(session, kept)
-        return self._go_ahead(reply, kept, open_message(asked.payload)[0].session)
+        reply = self._reply(session, record, answer).put_into(RecordDict())
+        if session.stage is not None or asked.step == steps.JOIN:
+            # An invitation that the upload has answered gets it again, until the round is dismissed or another begun
+            return reply
+        return self._end(reply, record.head, open_message(asked.payload)[0].session)
 
-    def _begin(self, asked: Envelope, *, ahead: bool = False) -> tuple[Envelope, Kept]:
-        cohort = None if self._identity is None else len(self._identity.directory)
-        params = self.member.agreement.agreed(asked.params, threat=self._threat, cohort=cohort)
-        context = self.member.agreement.context(asked.content)
-        session = ClientSession(params, self._client_id(), context=context, identity=self._identity)
+    def _begin(self, asked: Envelope, *, ahead: bool = False) -> Envelope:
+        """Begin the session that an invitation is to, in the place of the one that is kept."""
+        params, agreement = self._agreed(asked.params), self.member.agreement
+        head = Kept(invitation=_digest_of(asked), content=asked.content, params=asked.params, ahead=ahead)
+        record = RoundRecord(self.store, head)
+        context = agreement.context(asked.content)
+        session = ClientSession(params, context=context, **self._brings(params, record.keep))
         try:
             answer = session.receive(asked.payload)
         except ServerFault as problem:
             raise ServerFault(f"{problem} (both sides must name the same metrics and weighted_by)") from None
-        if not isinstance(answer, Reply):  # pragma: no cover - an invitation is answered with keys
-            raise LocalProtocolError("an invitation was not answered with keys")
-        kept = Kept(invitation=_digest_of(asked), content=asked.content, session=b"", ahead=ahead)
-        return Envelope(step=steps.ANSWER, payload=answer.payload), self._kept(session, kept)
+        return self._reply(session, record, answer)
 
-    def _go_ahead(self, reply: RecordDict, kept: Kept, session_id: bytes) -> tuple[RecordDict, Kept | None]:
-        """End a round: its state is wiped, and where the next one is invited to already, its keys go along."""
+    def _reply(self, session: ClientSession, record: RoundRecord, answer: Answer) -> Envelope:
+        if isinstance(answer, InputNeeded):
+            answer = self._submit(session, record)
+        if isinstance(answer, BeaconNeeded):
+            return Envelope(step=steps.FIXED)
+        if not isinstance(answer, Reply):
+            raise LocalProtocolError("the message left this client with nothing to send")
+        return Envelope(step=steps.ANSWER, payload=answer.payload)
+
+    def _end(self, reply: RecordDict, head: Kept, session_id: bytes) -> RecordDict:
+        """End a round: its state goes, and where the next one is invited to already, that takes its place."""
         agreement = self.member.agreement
         if not agreement.pipelined or steps.FOLLOWING not in self.message.content:
-            return reply, None
+            self.store.finish()
+            return reply
         asked = Envelope.take_from(self.message.content, steps.FOLLOWING)
-        if asked.step != steps.JOIN or asked.content != agreement.following(kept.content, session_id):
+        if asked.step != steps.JOIN or asked.content != agreement.following(head.content, session_id):
             raise ServerFault("the next round does not follow this one: its model was another, or its session")
-        ahead, after = self._begin(asked, ahead=True)
-        return ahead.put_into(reply, steps.FOLLOWING), after
+        return self._begin(asked, ahead=True).put_into(reply, steps.FOLLOWING)
+
+    def _agreed(self, proposed: bytes) -> Any:
+        """Return this node's own plan of a round that was proposed."""
+        identity = self.own.identity
+        cohort = None if identity is None or self._threat == "semi-honest" else len(identity.directory)
+        return self.member.agreement.agreed(proposed, threat=self._threat, cohort=cohort)
 
     @property
     def _threat(self) -> Threat:
         """The model that this client insists on, whatever the server proposes."""
         return self.member.threat or ("semi-honest" if self.own.identity is None else "malicious-server")
 
-    @property
-    def _identity(self) -> Identity | None:
-        return self.own.identity if self._threat == "malicious-server" else None
+    def _brings(self, params: Any, keep: Keep) -> dict[str, Any]:
+        """Return what this node brings to a session, be it a new one or one that is restored."""
+        wing, own = self.member.agreement.wing, self.own
+        identified = wing.identified(self._threat)
+        credentials = own.credentials(wing, params, identified=identified)
+        client_id = self._place_in(own.identity) if identified else int(self.message.metadata.dst_node_id)
+        return {"client_id": client_id, "keep": keep, "seal_key": own.seal_key, "credentials": credentials}
 
-    def _client_id(self) -> int:
-        """Return this client's id: its node's in the semi-honest model, else where the directory has its key."""
-        identity = self.own.identity
-        if self._threat == "semi-honest":
-            return int(self.message.metadata.dst_node_id)
-        if identity is None:
-            raise InputError("the malicious-server model needs an identity, and this node has none")
-        for client_id, public in identity.directory.items():
-            if public == identity.key.public:
-                return client_id
+    @staticmethod
+    def _place_in(identity: Identity | None) -> int:
+        """Return the id under which the directory holds this node's key."""
+        if identity is not None:
+            for client_id, public in identity.directory.items():
+                if public == identity.key.public:
+                    return client_id
         raise InputError("the directory does not hold this node's key")
 
     def _use_beacon(self, session: ClientSession, session_id: bytes) -> Reply:
@@ -200,15 +206,16 @@ class _Exchange:
             raise InputError("this graph is drawn from a public beacon, and secagg_mod was given none")
         return session.use_beacon(self.member.beacon(session_id))
 
-    def _submit(self, session: ClientSession, kept: Kept) -> tuple[Reply, Kept]:
+    def _submit(self, session: ClientSession, record: RoundRecord) -> Reply:
         content = steps.without_envelope(self.message.content)
-        metadata = self.message.metadata
+        metadata, head = self.message.metadata, record.head
         digest = steps.content_digest(metadata.run_id, metadata.message_type, content)
-        if not kept.ahead and digest != kept.content:
+        if not head.ahead and digest != head.content:
             raise ServerFault("the train message is not the one that this round was begun for")
         model = Model.take_from(content)
         vector, weight = update_vector(model, self._train(content), self.member.agreement)
-        return session.submit(vector, weight), replace(kept, content=digest, ahead=False)
+        record.head = replace(head, content=digest, ahead=False)
+        return session.submit(vector, weight)
 
     def _train(self, content: RecordDict) -> RecordDict:
         """Let the app train; what it raises stays here, for its text could hold records."""
@@ -223,9 +230,6 @@ class _Exchange:
             failure = f"raised {type(problem).__name__}"
             _logger.error("training failed", exc_info=problem)
         raise LocalProtocolError(f"the app's train function {failure}; the node's own log says more")
-
-    def _kept(self, session: ClientSession, kept: Kept) -> Kept:
-        return replace(kept, session=session.save(seal_key=self.own.seal_key))
 
 
 def _digest_of(invitation: Envelope) -> bytes:

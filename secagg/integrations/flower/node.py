@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from flwr.app import Context
 
 from secagg.errors import DecodeError, InputError
 from secagg.identity import Directory, Identity
 from secagg.identity_files import kind_of, read_directory, read_seal_key, read_signing_key
+from secagg.protocol import Protocol
 
 KEY, DIRECTORY, DIGEST = "secagg-key", "secagg-directory", "secagg-directory-digest"
 STATE, SEAL_KEY = "secagg-state", "secagg-seal-key"
+OWN = frozenset({KEY, DIRECTORY, DIGEST, STATE, SEAL_KEY})
+PREFIX = "secagg-"
+"""What every setting of a node's begins with; those that are not ``OWN`` name a protocol's material."""
 
 Read = TypeVar("Read")
 
@@ -28,14 +32,46 @@ class NodeSecrets:
         state: the directory on this node's disk that holds its states between messages, each consumed once; None
             keeps them in Flower's ``context.state``.
         seal_key: 32 bytes that states are sealed under; None leaves them in the clear.
+        material: files that the protocol needs besides, by the names of ``Protocol.node_material``; a setting of a
+            node's is named by ``secagg-`` and that.
     """
 
     identity: Identity | None = None
     state: Path | None = None
     seal_key: bytes | None = None
+    material: Mapping[str, Path] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return f"<NodeSecrets: identity {self.identity is not None}, state {self.state}, sealed {bool(self.seal_key)}>"
+        known, sealed = self.identity is not None, self.seal_key is not None
+        return f"<NodeSecrets: identity {known}, state {self.state}, sealed {sealed}, files {sorted(self.material)}>"
+
+    def credentials(self, protocol: Protocol, params: Any, *, identified: bool) -> Any:
+        """Return what this node's session takes as its credentials.
+
+        Args:
+            protocol: whose session it is.
+            params: what the round runs with.
+            identified: whether clients have identities in it.
+
+        Raises:
+            InputError: something is missing here, which is named.
+            DecodeError: a file does not hold what it should.
+        """
+        needed = protocol.node_material(params)
+        missing = [f"{PREFIX}{name}" for name in needed if name not in self.material]
+        if identified and self.identity is None:
+            missing.insert(0, KEY)
+        if missing:
+            raise InputError(
+                f"{params.protocol} ({params.threat}) needs {', '.join(missing)}, which this node's own configuration "
+                "does not name"
+            )
+        material = {name: _read(read, self.material[name], f"{PREFIX}{name}") for name, read in needed.items()}
+        try:
+            return protocol.client_credentials(params, self.identity if identified else None, material)
+        except DecodeError as problem:
+            named = " and ".join(f"{PREFIX}{name}" for name in needed)
+            raise DecodeError(f"the files that {named} name do not serve: {problem}") from None
 
 
 def node_from_config(context: Context) -> NodeSecrets:
@@ -45,6 +81,7 @@ def node_from_config(context: Context) -> NodeSecrets:
     the node has ``secagg-directory-digest`` instead, the text of the run's own ``secagg-directory`` if that has this
     digest. ``secagg-state`` is a directory for its states, ``secagg-seal-key`` the file of the key that seals them.
     A node with a signing key must have ``secagg-state``: Flower saves ``context.state`` only after a reply has left.
+    Any other setting of the form ``secagg-...`` is the file of what a protocol needs besides.
 
     Raises:
         InputError: settings are missing or do not fit together.
@@ -53,14 +90,19 @@ def node_from_config(context: Context) -> NodeSecrets:
     own = context.node_config
     state = Path(str(own[STATE])) if STATE in own else None
     seal_key = _read(read_seal_key, own[SEAL_KEY], SEAL_KEY) if SEAL_KEY in own else None
+    material = {
+        name.removeprefix(PREFIX): Path(str(value))
+        for name, value in own.items()
+        if name.startswith(PREFIX) and name not in OWN
+    }
     if KEY not in own:
         if DIRECTORY in own or DIGEST in own:
             raise InputError(f"this node's configuration pins a directory but names no {KEY}")
-        return NodeSecrets(state=state, seal_key=seal_key)
+        return NodeSecrets(state=state, seal_key=seal_key, material=material)
     if state is None:
         raise InputError(f"a node with {KEY} needs {STATE} too: a directory where each state is durable and used once")
     identity = Identity(key=_read(read_signing_key, own[KEY], KEY), directory=_directory(context))
-    return NodeSecrets(identity=identity, state=state, seal_key=seal_key)
+    return NodeSecrets(identity=identity, state=state, seal_key=seal_key, material=material)
 
 
 def _directory(context: Context) -> Directory:

@@ -9,20 +9,43 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, ParamSpec, TypeVar
 
 from flwr.app import Message, Metadata, RecordDict
 
-from secagg.errors import DecodeError, Evidence, InputError, PeerFault, SecAggError, StaleMessage
+from secagg.errors import DecodeError, Evidence, InputError, LocalProtocolError, PeerFault, SecAggError, StaleMessage
 from secagg.integrations.flower import envelope as steps
 from secagg.integrations.flower.envelope import Envelope
-from secagg.pairwise.evidence import Transcript
-from secagg.pairwise.result import RoundResult
-from secagg.pairwise.server_session import ServerSession
+from secagg.protocol import protocol_of
+from secagg.session.party import PartyRound
+from secagg.session.server import ServerSession
 from secagg.wire import SERVER, open_message
 
 Send = Callable[[Sequence[Message], bool], Iterable[Message]]
 """Send messages and return the replies that came in time; the flag says whether nodes train before they answer."""
 Beacon = Callable[[bytes], bytes]
+
+Given = ParamSpec("Given")
+Told = TypeVar("Told")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A session that no node was told of yet, and the further parties' part in it, by name."""
+
+    session: ServerSession
+    parties: Mapping[str, PartyRound]
+
+    def invitation(self, content: bytes) -> Envelope:
+        """Return what goes to every node first: who is which client need not be known for it.
+
+        Raises:
+            InputError: the protocol's first requests differ by client.
+        """
+        first = set(self.session.requests().values())
+        if len(first) != 1:
+            raise InputError("nodes are invited all alike, and this protocol's first requests differ by client")
+        return Envelope(step=steps.JOIN, payload=first.pop(), params=self.session.params.encode(), content=content)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,18 +53,18 @@ class Ahead:
     """A round whose keys are advertised with the last replies of the one before.
 
     Attributes:
-        session: the next round's.
+        begun: the next round.
         asked: what it takes to reach each node of its roster, that of the round before.
         content: what stands for its train message's digest.
     """
 
-    session: ServerSession
+    begun: Begun
     asked: Mapping[int, Metadata]
     content: bytes
 
     def invitation(self) -> Envelope:
         """Return what goes to every node along with its last request."""
-        return _invitation(self.session, self.content)
+        return self.begun.invitation(self.content)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,20 +81,22 @@ class RoundReport:
         seconds: exchange -> wall seconds from sending to the closing of its stage, in order.
         bytes_up: exchange -> bytes of all payloads received.
         bytes_down: exchange -> bytes of all payloads sent, the strategy's own records not counted.
+        party_seconds: further party, a decryptor -> wall seconds from asking it to its answer.
     """
 
     nodes: int
     survivors: tuple[int, ...] = ()
     failure: str | None = None
     faults: dict[int, str] = field(default_factory=dict)
-    evidence: dict[int, tuple[Evidence, Transcript]] = field(default_factory=dict, repr=False)
+    evidence: dict[int, tuple[Evidence, Any]] = field(default_factory=dict, repr=False)
     seconds: dict[str, float] = field(default_factory=dict)
     bytes_up: dict[str, int] = field(default_factory=dict)
     bytes_down: dict[str, int] = field(default_factory=dict)
+    party_seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def exchanges(self) -> int:
-        """How often the server sent messages and waited for replies."""
+        """How often the server sent messages to nodes and waited for their replies."""
         return len(self.seconds)
 
 
@@ -79,9 +104,10 @@ class SecureRound:
     """Drive a session over messages to nodes.
 
     Args:
-        session: a new session.
+        begun: a new session, and the further parties' part in it.
         asked: the strategy's messages, one a node.
         content: digest of what they say, which the session's context was made of.
+        identified: whether a client's own signature says which it is; else it is the one of its node's id.
         send: delivers messages.
         beacon: what the graph is drawn from where the session needs one.
         prepare: session_id -> the next round, where its keys shall ride on the last replies.
@@ -91,27 +117,30 @@ class SecureRound:
 
     def __init__(
         self,
-        session: ServerSession,
+        begun: Begun,
         asked: Sequence[Message],
         *,
         content: bytes,
+        identified: bool,
         send: Send,
         beacon: Beacon | None = None,
         prepare: Callable[[bytes], Ahead] | None = None,
         joined: bool = False,
         threads: int = 1,
     ) -> None:
-        self._session, self._send, self._beacon, self._threads = session, send, beacon, threads
+        self._begun, self._session, self._parties = begun, begun.session, begun.parties
+        self._send, self._beacon, self._threads = send, beacon, threads
         self._content, self._prepare, self._joined = content, prepare, joined
-        self._finished: set[int] = set()
+        protocol, params = protocol_of(begun.session.params), begun.session.params
+        self._input_stage, self._last_stage = protocol.input_stage(params), protocol.stages(params)[-1]
+        self._answered: set[int] = set()
         self.ahead: Ahead | None = None
         self._asked = {int(message.metadata.dst_node_id): message for message in asked}
         # Who is who shows in the first replies where identities are the directory's, and is known else
-        known = session.params.threat == "semi-honest"
-        self._client_of: dict[int, int] = {node: node for node in self._asked} if known else {}
+        self._client_of: dict[int, int] = {} if identified else {node: node for node in self._asked}
         self.report = RoundReport(nodes=len(asked))
 
-    def run(self) -> RoundResult:
+    def run(self) -> Any:
         """Exchange all messages of the round.
 
         Raises:
@@ -127,6 +156,7 @@ class SecureRound:
                     requests = self._exchange(requests, steps.DRAW)
                 else:
                     requests = self._exchange(requests, steps.ANSWER)
+            self._ask_parties()
         except SecAggError as problem:
             self._keep_evidence(problem)
             self._session.abort()
@@ -143,7 +173,12 @@ class SecureRound:
     @property
     def unfinished(self) -> frozenset[int]:
         """The nodes whose last answer is not in, which may keep a state of this round."""
-        return frozenset(self._asked) - self._finished
+        return frozenset(self._asked) - self._answered
+
+    @property
+    def resting(self) -> frozenset[int]:
+        """The nodes that answered the invitation with their last message: each keeps it, should that come again."""
+        return frozenset(self._answered) if self.report.exchanges == 1 else frozenset()
 
     @property
     def node_of(self) -> Mapping[int, int]:
@@ -152,26 +187,33 @@ class SecureRound:
 
     def _join(self) -> Mapping[int, bytes]:
         """Invite every node; that needs no client's id, as the invitation is the same for all."""
-        asked = _invitation(self._session, self._content)
-        return self._stage({node: (asked, RecordDict()) for node in self._asked}, "advertise_keys")
+        stage, asked = str(self._session.stage), self._begun.invitation(self._content)
+        return self._stage({node: (asked, self._beside(node, stage)) for node in self._asked}, stage)
 
     def _exchange(self, requests: Mapping[int, bytes], step: str) -> Mapping[int, bytes]:
-        stage = str(self._session.stage)
-        nodes = self.node_of
-        beside = self._invitation_ahead(stage)
-        sent = {}
-        for client_id, payload in requests.items():
-            node = nodes[client_id]
-            content = self._asked[node].content if stage == "masked_input" else beside
-            sent[node] = (Envelope(step=step, payload=payload), content)
-        return self._stage(sent, stage)
+        stage, nodes = str(self._session.stage), self.node_of
+        self._begin_ahead(stage)
+        asked = {nodes[client_id]: Envelope(step=step, payload=payload) for client_id, payload in requests.items()}
+        return self._stage({node: (one, self._beside(node, stage)) for node, one in asked.items()}, stage)
 
-    def _invitation_ahead(self, stage: str) -> RecordDict:
+    def _beside(self, node: int, stage: str) -> RecordDict:
+        """Return what goes along with a stage's request: the strategy's message, or what invites to the next round."""
+        if stage == self._input_stage:
+            return self._asked[node].content
+        return RecordDict() if self.ahead is None else self.ahead.invitation().put_into(RecordDict(), steps.FOLLOWING)
+
+    def _begin_ahead(self, stage: str) -> None:
         session_id = self._session.session_id
-        if stage != "unmask" or self._prepare is None or session_id is None:
-            return RecordDict()
-        self.ahead = self._prepare(session_id)
-        return self.ahead.invitation().put_into(RecordDict(), steps.FOLLOWING)
+        if stage == self._last_stage and self._prepare is not None and session_id is not None:
+            self.ahead = self._prepare(session_id)
+
+    def _ask_parties(self) -> None:
+        """Have further parties do their part, once the clients have done theirs."""
+        for name, request in self._session.party_requests().items():
+            start = time.perf_counter()
+            answer = reached(name, self._parties[name].answer, request)
+            self._session.receive_from(name, answer)
+            self.report.party_seconds[name] = time.perf_counter() - start
 
     def _fix_roster(self, requests: Mapping[int, bytes]) -> None:
         """Have everybody make the roster durable, then look the beacon up."""
@@ -207,7 +249,8 @@ class SecureRound:
         ahead = b"" if self.ahead is None else self.ahead.invitation().payload
         self.report.bytes_down[stage] = sum(len(parts[0].payload) + len(ahead) for parts in asked.values())
         self.report.bytes_up[stage] = 0
-        replies = self._send(list(messages.values()), stage == "masked_input")
+        self._answered.clear()
+        replies = self._send(list(messages.values()), stage == self._input_stage)
         node_of = {message.metadata.message_id: node for node, message in messages.items()}
         silent = set(messages)
         for reply in replies:
@@ -229,12 +272,11 @@ class SecureRound:
             answer = Envelope.take_from(reply.content)
             self.report.bytes_up[stage] += len(answer.payload)
             fold(node, answer)
-            if stage == "unmask":
-                self._finished.add(node)
+            self._answered.add(node)
             if self.ahead is not None and steps.FOLLOWING in reply.content:
                 keys = Envelope.take_from(reply.content, steps.FOLLOWING)
                 self.report.bytes_up[stage] += len(keys.payload)
-                self.ahead.session.receive(self._client_of[node], keys.payload)
+                self.ahead.begun.session.receive(self._client_of[node], keys.payload)
         except StaleMessage:
             return
         except (DecodeError, PeerFault) as problem:
@@ -256,17 +298,23 @@ class SecureRound:
                 raise DecodeError("its message names the server as its sender")
             if client_id in self._client_of.values():
                 raise DecodeError("another node has joined as this client")
-            self._session.receive(client_id, answer.payload)
-            self._client_of[node] = client_id
-        else:
-            self._session.receive(client_id, answer.payload)
+        self._session.receive(client_id, answer.payload)
+        self._client_of[node] = client_id
+        for name in self._session.parties:
+            reached(name, self._parties[name].receive, client_id, answer.payload)
 
     def _message(self, node: int, envelope: Envelope, content: RecordDict) -> Message:
         asked = self._asked[node].metadata
         return Message(envelope.put_into(content), node, asked.message_type, ttl=asked.ttl, group_id=asked.group_id)
 
 
-def _invitation(session: ServerSession, content: bytes) -> Envelope:
-    # The invitation is the same for everybody, so any client's serves
-    payload = next(iter(session.requests().values()))
-    return Envelope(step=steps.JOIN, payload=payload, params=session.params.encode(), content=content)
+def reached(name: str, call: Callable[Given, Told], *given: Given.args, **named: Given.kwargs) -> Told:
+    """Call a further party; a network or a disk that fails costs the round and not the training.
+
+    Raises:
+        LocalProtocolError: there was no answer.
+    """
+    try:
+        return call(*given, **named)
+    except OSError as problem:
+        raise LocalProtocolError(f"the {name} gave no answer: {type(problem).__name__}") from problem

@@ -5,26 +5,27 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from flwr.app import Error, Message, Metadata, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
+from secagg.arguments import check_threads
 from secagg.cohort import Threat
-from secagg.errors import InputError, ParameterError, SecAggError
+from secagg.errors import InputError, SecAggError
 from secagg.identity import Directory
 from secagg.identity_files import read_directory
 from secagg.integrations.flower import envelope as steps
 from secagg.integrations.flower.agreement import Agreement, Terms
 from secagg.integrations.flower.envelope import Envelope
 from secagg.integrations.flower.node import DIRECTORY
-from secagg.integrations.flower.round import Ahead, Beacon, RoundReport, SecureRound
+from secagg.integrations.flower.round import Ahead, Beacon, Begun, RoundReport, SecureRound, reached
 from secagg.integrations.flower.update import Model, mean_reply
-from secagg.pairwise.masking import check_threads
-from secagg.pairwise.params import RoundParams
-from secagg.pairwise.result import RoundResult
-from secagg.pairwise.server_session import ServerSession
+from secagg.protocol import PartyOpening
+from secagg.session.keeping import IN_MEMORY
+from secagg.session.party import PartyLink
+from secagg.session.server import ServerSession
 
 if TYPE_CHECKING:
     from flwr.supercore.run import Run
@@ -46,8 +47,10 @@ class SecAggGrid(Grid):
     Args:
         grid: Flower's.
         threat: ``semi-honest``, or ``malicious-server`` where every node has an identity.
-        directory: in the malicious-server model, the identities of the whole cohort: a ``Directory``, its JSON text, or
-            the path of its file; by default ``secagg-directory`` of the run's configuration as it was started.
+        directory: in the malicious-server model, and for protocols that sign in every model, the identities of the
+            whole cohort: a ``Directory``, its JSON text, or the path of its file; by default ``secagg-directory`` of
+            the run's configuration as it was started.
+        parties: a link to each further party that the protocol has, by name: a homomorphic sum's ``decryptor``.
         beacon: session_id -> at least 16 public bytes, the same that the clients get; for sparse graphs against a
             malicious server alone.
         stage_timeout: seconds that an exchange without training may take; the strategy's ``timeout`` holds for the one
@@ -55,14 +58,14 @@ class SecAggGrid(Grid):
         threads: how many threads share the unmasking.
         **terms: see ``Agreement``; the same as the clients'.
 
-    As a context manager it closes itself; see ``close``, which pipelined rounds need.
+    As a context manager it closes itself; see ``close``, which pipelined rounds and those of one exchange need.
 
     Attributes:
         rounds: a report of each train exchange, in order.
 
     Raises:
         ParameterError: a term lies outside its range, or does not hold in the threat model.
-        InputError: another argument is not as described.
+        InputError: another argument is not as described; or a link to a party is missing, or to none of this protocol.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class SecAggGrid(Grid):
         *,
         threat: Threat = "semi-honest",
         directory: Directory | Path | str | None = None,
+        parties: Mapping[str, PartyLink] | None = None,
         beacon: Beacon | None = None,
         stage_timeout: float = 180.0,
         threads: int = 1,
@@ -83,7 +87,10 @@ class SecAggGrid(Grid):
         self._beacon, self._stage_timeout, self._threads = beacon, stage_timeout, threads
         self._agreement = Agreement(**terms)
         self._agreement.check_threat(threat)
+        self._identified = self._agreement.wing.identified(threat)
+        self._parties = _checked_parties(self._agreement, parties or {})
         self._ahead: Ahead | None = None
+        self._resting: dict[int, Metadata] = {}
         self._warned = False
         self.rounds: list[RoundReport] = []
 
@@ -94,15 +101,16 @@ class SecAggGrid(Grid):
         self.close()
 
     def close(self) -> None:
-        """Have the nodes forget the round that their last replies began ahead, and wait until they have.
+        """Have the nodes forget what they keep of the last round, or began ahead, and wait until they have.
 
-        Without it each node of a pipelined run keeps that state. Nodes that do not answer are counted in the log alone.
-        Another train exchange may follow all the same.
+        Without it each node of a pipelined run, or of one whose rounds take one exchange, keeps that state. Nodes that
+        do not answer are counted in the log alone. Another train exchange may follow all the same.
         """
-        ahead, self._ahead = self._ahead, None
-        if ahead is None:
+        ahead, resting = self._ahead, self._resting
+        self._ahead, self._resting = None, {}
+        told = _dismissals((resting if ahead is None else {**resting, **ahead.asked}).values())
+        if not told:
             return
-        told = _dismissals(ahead.asked.values())
         try:
             replies = list(self._grid.send_and_receive(told, timeout=self._stage_timeout))
         except Exception as problem:
@@ -118,7 +126,8 @@ class SecAggGrid(Grid):
 
         Raises:
             InputError: train messages differ in more than their destination, are mixed with others, or do not hold one
-                record of float arrays: no cohort could sum what they ask for.
+                record of float arrays: no cohort could sum what they ask for. Or there is no directory where one is
+                needed, or a party is set up for other rounds.
         """
         messages = list(messages)
         training = [steps.is_train(message) for message in messages]
@@ -138,24 +147,33 @@ class SecAggGrid(Grid):
                 "differential privacy here, and robust strategies (trimmed mean, Krum, Bulyan) withstand nobody"
             )
         metas = {int(message.metadata.dst_node_id): message.metadata for message in messages}
+        directory = self._cohort() if self._identified else None
+        # Who is invited anew replaces its state; the others would keep theirs
+        self._dismiss(meta for node, meta in self._resting.items() if node not in metas)
         try:
-            begun = self._begun_ahead(messages, model)
-            session = begun or self._session(messages, model, self._agreement.context(content))
-        except ParameterError as problem:
-            if self._agreement.pipelined:
-                # No invitation replaces what the last round began ahead
+            ahead = self._begun_ahead(messages, model)
+            begun = ahead or self._begin(messages, model, self._agreement.context(content), directory)
+        except InputError:
+            raise
+        except SecAggError as problem:
+            if self._agreement.pipelined or self._resting:
+                # No invitation replaces what the last round left, or began ahead
                 self._dismiss(metas.values())
-            return self._failed(messages, RoundReport(nodes=len(messages), failure=f"ParameterError: {problem}"))
+            self._resting = {}
+            failure = f"{type(problem).__name__}: {problem}"
+            return self._failed(messages, RoundReport(nodes=len(messages), failure=failure))
+        self._resting = {}
         one = SecureRound(
-            session,
+            begun,
             messages,
             content=content,
+            identified=self._identified,
             send=lambda sent, training: self._grid.send_and_receive(
                 sent, timeout=timeout if training else self._stage_timeout
             ),
             beacon=self._beacon,
-            prepare=self._preparing(session, messages, content) if self._agreement.pipelined else None,
-            joined=begun is not None,
+            prepare=self._preparing(begun, messages, content) if self._agreement.pipelined else None,
+            joined=ahead is not None,
             threads=self._threads,
         )
         try:
@@ -172,8 +190,9 @@ class SecAggGrid(Grid):
 
     def _settle(self, one: SecureRound, metas: Mapping[int, Metadata]) -> None:
         """After a sum, have those forget the round whose own last answer did not end it; keep what began ahead."""
-        complete = one.ahead is not None and not one.ahead.session.waiting_for
+        complete = one.ahead is not None and not one.ahead.begun.session.waiting_for
         self._ahead = one.ahead if complete else None
+        self._resting = {node: metas[node] for node in one.resting}
         # Where one's keys are missing the next round begins anew, and nobody's serve
         left = metas if self._agreement.pipelined and not complete else one.unfinished
         self._dismiss(metas[node] for node in sorted(left))
@@ -183,9 +202,7 @@ class SecAggGrid(Grid):
         _logger.error("secure aggregation: no sum: %s", report.failure)
         return [_error(message, f"no sum: {report.failure}", report) for message in messages]
 
-    def _preparing(
-        self, session: ServerSession, messages: Sequence[Message], content: bytes
-    ) -> Callable[[bytes], Ahead]:
+    def _preparing(self, begun: Begun, messages: Sequence[Message], content: bytes) -> Callable[[bytes], Ahead]:
         """Return what begins the round after this one, for the same nodes and a model of the same size."""
         asked = {int(message.metadata.dst_node_id): message.metadata for message in messages}
 
@@ -193,34 +210,41 @@ class SecAggGrid(Grid):
             following = self._agreement.following(content, session_id)
             context = self._agreement.context(following)
             return Ahead(
-                session=ServerSession(session.params, list(asked), context=context), asked=asked, content=following
+                begun=self._opened(begun.session.params, list(asked), context, None), asked=asked, content=following
             )
 
         return prepare
 
-    def _begun_ahead(self, messages: Sequence[Message], model: Model) -> ServerSession | None:
-        """Return the session that the last round began, if it is for these nodes and a model of this size."""
+    def _begun_ahead(self, messages: Sequence[Message], model: Model) -> Begun | None:
+        """Return what the last round began, if it is for these nodes and a model of this size."""
         ahead, self._ahead = self._ahead, None
         if ahead is None:
             return None
         nodes = {int(message.metadata.dst_node_id) for message in messages}
         fits = len(messages) == len(nodes) and nodes == set(ahead.asked)
-        if fits and ahead.session.params == self._plan(len(nodes), model):
-            return ahead.session
+        if fits and ahead.begun.session.params == self._plan(len(nodes), model):
+            return ahead.begun
         # Who is invited anew replaces its state; the others would keep theirs
         self._dismiss(meta for node, meta in ahead.asked.items() if node not in nodes)
         return None
 
-    def _session(self, messages: Sequence[Message], model: Model, context: bytes) -> ServerSession:
+    def _begin(self, messages: Sequence[Message], model: Model, context: bytes, directory: Directory | None) -> Begun:
         nodes = [int(message.metadata.dst_node_id) for message in messages]
         if len(set(nodes)) != len(nodes):
             raise InputError("a node is asked to train twice in one exchange")
-        directory = self._cohort() if self._threat == "malicious-server" else None
         roster = nodes if directory is None else list(directory)
-        params = self._plan(len(roster), model)
-        return ServerSession(params, roster, context=context, directory=directory)
+        return self._opened(self._plan(len(roster), model), roster, context, directory)
 
-    def _plan(self, clients: int, model: Model) -> RoundParams:
+    def _opened(self, params: Any, roster: Sequence[int], context: bytes, directory: Directory | None) -> Begun:
+        """Open a session, with what further parties begin it with. It dies with this process, and its round with it."""
+        encoded, ids = params.encode(), tuple(sorted(roster))
+        parties = {name: reached(name, link.begin, encoded, context, ids) for name, link in self._parties.items()}
+        openings = {name: PartyOpening(one.opening, self._parties[name].identity) for name, one in parties.items()}
+        credentials = self._agreement.wing.server_credentials(params, directory, openings)
+        session = ServerSession(params, roster, context=context, keep=IN_MEMORY, credentials=credentials)
+        return Begun(session=session, parties=parties)
+
+    def _plan(self, clients: int, model: Model) -> Any:
         return self._agreement.plan(clients=clients, dimension=model.layout.size, threat=self._threat)
 
     def _cohort(self) -> Directory:
@@ -233,11 +257,10 @@ class SecAggGrid(Grid):
             return read_directory(given)
         if isinstance(given, str):
             return Directory.from_json(given) if given.lstrip().startswith("{") else read_directory(Path(given))
-        raise InputError(f"the malicious-server model takes a directory, or {DIRECTORY} in the run's configuration")
+        what = f"{self._agreement.protocol} ({self._threat})"
+        raise InputError(f"{what} takes a directory of its clients, or {DIRECTORY} in the run's configuration")
 
-    def _replies(
-        self, messages: Sequence[Message], model: Model, result: RoundResult, one: SecureRound
-    ) -> list[Message]:
+    def _replies(self, messages: Sequence[Message], model: Model, result: Any, one: SecureRound) -> list[Message]:
         report = one.report
         self.rounds.append(report)
         timing = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report.seconds.items())
@@ -313,6 +336,19 @@ class SecAggGrid(Grid):
     def get_nodes(self) -> Iterable[object]:
         """Pass through."""
         return self._grid.get_nodes()
+
+
+def _checked_parties(agreement: Agreement, parties: Mapping[str, PartyLink]) -> Mapping[str, PartyLink]:
+    needed = agreement.wing.parties
+    for name in needed:
+        if name not in parties:
+            raise InputError(f"{agreement.protocol} needs a {name}: pass a link to it, parties={{{name!r}: ...}}")
+    for name, link in parties.items():
+        if name not in needed:
+            raise InputError(f"{agreement.protocol} has no party {name!r}")
+        if not isinstance(link, PartyLink):
+            raise InputError(f"the link to the {name} must be a PartyLink, got {type(link).__name__}")
+    return dict(parties)
 
 
 def _dismissals(metas: Iterable[Metadata]) -> list[Message]:

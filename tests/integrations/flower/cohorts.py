@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
-from memory_grid import MemoryGrid, client_app, identities, initial_arrays
+import secagg
+from memory_grid import MemoryGrid, client_app, examples, identities, initial_arrays, train
 from secagg.integrations.flower import SecAggGrid, secagg_mod
+from secagg.integrations.flower.update import Model, update_vector
 
 NODES = (11, 12, 13, 14, 15)
 
@@ -30,3 +34,25 @@ def malicious(tmp_path, script=None, *, run_directory=None, mod=None, **changes)
         client_app(mod or secagg_mod()), NODES, script=script, node_configs=configs, run_config=run_config
     )
     return inner, SecAggGrid(inner, threat="malicious-server", directory=directory)
+
+
+def agree(grid, agreement, params, *, absent, stage):
+    """Check that one round of a grid gives the sum that ``secagg.simulate`` gives of the same inputs, within a step.
+
+    The agreement has the metric ``loss``, within 8; node ``absent`` is silent from ``stage`` on, its input's or before.
+    """
+    content = RecordDict({"arrays": initial_arrays(), "config": ConfigRecord()})
+    model = Model.take_from(content)
+    asked = [Message(content, node, "train") for node in NODES]
+    replies = [reply for reply in grid.send_and_receive(asked, timeout=5) if not reply.has_error()]
+    assert len(replies) == len(NODES) - 1
+    trained = [update_vector(model, train(one, one.metadata.dst_node_id).content, agreement) for one in asked]
+    vectors, weights = zip(*trained, strict=True)
+    simulated = secagg.simulate(vectors, params=params, weights=weights, faults={NODES.index(absent): stage})
+    arrays, told = replies[0].content["arrays"], replies[0].content["metrics"]
+    seen = np.concatenate([arrays[name].numpy().ravel() for name in sorted(arrays)])
+    step = params.encoding.step
+    assert np.abs(seen - (model.vector + simulated.mean[: model.layout.size])).max() < step + 1e-6
+    assert abs(told["loss"] - simulated.mean[-1] / agreement.clip * 8.0) < step / agreement.clip * 8.0
+    assert abs(told["num-examples"] - sum(examples(node) for node in NODES if node != absent)) < 0.5
+    assert [reply.content["metrics"]["num-examples"] for reply in replies[1:]] == [0, 0, 0]

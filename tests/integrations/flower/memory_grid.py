@@ -147,9 +147,10 @@ def _kind(message: Message) -> str:
     if PRESENT not in message.content:
         return str(message.metadata.message_type)
     envelope = Envelope.take_from(message.content)
-    if not envelope.payload:
+    if not envelope.payload or envelope.step == "draw":
         return envelope.step
-    return "draw" if envelope.step == "draw" else Kind(open_message(envelope.payload)[0].kind).name
+    kind = open_message(envelope.payload)[0].kind
+    return Kind(kind).name if kind in set(Kind) else envelope.step
 
 
 SHAPES = {"weight": (3, 2), "scalar": (), "empty": (0, 4), "bias": (2,)}

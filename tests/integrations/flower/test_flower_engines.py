@@ -39,6 +39,14 @@ def test_the_simulation_engine_ends_where_plain_averaging_does(tmp_path, threat)
     assert [one["survivors"] for one in outcomes["one fails"]["rounds"]] == [[0, 1, 2, 3, 4], [0, 1, 2, 3]]
 
 
+def test_the_simulation_engine_sums_homomorphically_in_one_exchange(tmp_path):
+    pytest.importorskip("tenseal", reason="homomorphic sums need the extra he")
+    outcomes, _ = run("simulate.py", tmp_path, "--rounds", "2", "--protocol", "bfv", timeout=900)
+    assert [list(one["seconds"]) for one in outcomes["secure"]["rounds"]] == [["encrypted_input"]] * 2
+    assert [list(one["party_seconds"]) for one in outcomes["secure"]["rounds"]] == [["decryptor"]] * 2
+    assert [one["survivors"] for one in outcomes["one fails"]["rounds"]] == [[0, 1, 2, 3, 4], [0, 1, 2, 3]]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("threat", ["semi-honest", "malicious-server"])
 def test_a_node_killed_mid_round_costs_its_own_part_alone(tmp_path, threat):

@@ -16,7 +16,7 @@ from secagg.integrations.flower.state import Kept, SlotStore
 
 
 def kept(session):
-    return Kept(invitation=bytes(32), content=bytes(32), session=session)
+    return Kept(invitation=bytes(32), content=bytes(32), params=b"params", session=session)
 
 
 def store(folder):

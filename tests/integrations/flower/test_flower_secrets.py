@@ -109,6 +109,8 @@ def test_what_a_client_sends_holds_neither_its_metrics_nor_its_weight(tmp_path):
 def test_secrets_have_no_repr(tmp_path):
     new_seal_key(tmp_path / "seal")
     key = read_seal_key(tmp_path / "seal")
-    shown = repr(NodeSecrets(seal_key=key)) + repr(Kept(invitation=bytes(32), content=bytes(32), session=key))
+    shown = repr(NodeSecrets(seal_key=key)) + repr(
+        Kept(invitation=bytes(32), content=bytes(32), params=b"params", session=key)
+    )
     assert key.hex() not in shown
     assert repr(key) not in shown

@@ -15,7 +15,7 @@ from memory_grid import MemoryGrid, client_app
 from secagg.errors import DecodeError
 from secagg.identity_files import new_seal_key, read_seal_key
 from secagg.integrations.flower import NodeSecrets, SecAggGrid, secagg_mod
-from secagg.integrations.flower.state import Kept, SlotStore
+from secagg.integrations.flower.state import Kept, RoundRecord, SlotStore
 
 
 def snoop(inner_states, seen):
@@ -95,7 +95,7 @@ def test_a_round_that_is_given_up_leaves_nothing_on_the_nodes(tmp_path):
 
 
 def test_of_two_processes_one_gets_a_state(tmp_path):
-    kept = Kept(invitation=bytes(32), content=bytes(32), session=b"session")
+    kept = Kept(invitation=bytes(32), content=bytes(32), params=b"params", session=b"session")
     SlotStore(tmp_path, run_id=1, node_id=1).put(kept)
     taken, barrier = [], threading.Barrier(8)
 
@@ -113,7 +113,7 @@ def test_of_two_processes_one_gets_a_state(tmp_path):
 
 
 def test_a_process_that_dies_with_a_state_leaves_it_to_nobody(tmp_path):
-    kept = Kept(invitation=bytes(32), content=bytes(32), session=b"session")
+    kept = Kept(invitation=bytes(32), content=bytes(32), params=b"params", session=b"session")
     SlotStore(tmp_path, run_id=1, node_id=1).put(kept)
     assert SlotStore(tmp_path, run_id=1, node_id=1).take() == kept
     other = SlotStore(tmp_path, run_id=1, node_id=1)
@@ -123,7 +123,7 @@ def test_a_process_that_dies_with_a_state_leaves_it_to_nobody(tmp_path):
 
 
 def test_a_state_that_answered_nothing_may_serve_again(tmp_path):
-    kept = Kept(invitation=bytes(32), content=bytes(32), session=b"session", fixed=True)
+    kept = Kept(invitation=bytes(32), content=bytes(32), params=b"params", session=b"session", fixed=True)
     store = SlotStore(tmp_path, run_id=1, node_id=1)
     store.put(kept)
     store.take()
@@ -170,6 +170,35 @@ def test_a_full_disk_costs_an_answer_and_not_the_state(tmp_path, monkeypatch, ki
     assert not grid.rounds[0].faults
 
 
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_last_reply_that_also_begins_the_next_round_may_be_asked_for_again(tmp_path, monkeypatch, nth):
+    """The disk is full when the round's last state is put, or when the next round's first one is."""
+    config, kept, failed = {"secagg-state": str(tmp_path / "states")}, [], []
+    keep = RoundRecord.keep
+
+    def full(self, state):
+        kept.append(state)
+        if len(kept) == nth:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        keep(self, state)
+
+    def script(delivery):
+        if (delivery.node, delivery.kind) == (13, "UNMASK_REQUEST") and not failed:
+            with monkeypatch.context() as patched:
+                patched.setattr(RoundRecord, "keep", full)
+                failed.append(delivery.answer())
+        return [delivery.answer()]
+
+    inner = MemoryGrid(
+        client_app(secagg_mod(pipelined=True)), NODES, script=script, node_configs=dict.fromkeys(NODES, config)
+    )
+    with SecAggGrid(inner, pipelined=True) as grid:
+        start(grid, rounds=2)
+    assert (len(kept), [reply.has_error() for reply in failed]) == (nth, [True])
+    assert [(report.exchanges, report.faults) for report in grid.rounds] == [(4, {}), (3, {})]
+    assert list((tmp_path / "states").iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["rename", "open"])
 def test_a_disk_that_fails_while_a_state_is_claimed_costs_an_answer_and_not_the_state(tmp_path, monkeypatch, name):
     failed = []
@@ -190,7 +219,16 @@ def test_a_disk_that_fails_while_a_state_is_claimed_costs_an_answer_and_not_the_
     assert len(grid.rounds[0].survivors) == 5
 
 
-@pytest.mark.parametrize("data", [b"", b"SFst\x01", b"SFst\x02" + bytes(80), b"SFst\x01" + bytes(64) + b"\x04session"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"SFst\x02",
+        b"SFst\x01" + bytes(80),
+        b"SFst\x02" + bytes(64) + b"\x04" + bytes(4) + b"session",
+        b"SFst\x02" + bytes(65) + b"\x07\0\0\0" + b"session",
+    ],
+)
 def test_a_damaged_state_is_refused(data):
     with pytest.raises(DecodeError):
         Kept.decode(data)

@@ -13,14 +13,12 @@ from secagg.cohort import Threat
 from secagg.he.chains import CHAINS, Chain, batching_prime
 from secagg.he.ciphertexts import RunningSum, pack_residues
 from secagg.he.engine import Decryptor, Encryptor, Scheme
-from secagg.he.messages import STAGES, Opening, Release
-from secagg.he.params import HEParams, Protocol
+from secagg.he.messages import HE_STAGES, Opening, ReleasedSum
+from secagg.he.params import HEName, HEParams
 from secagg.identity import SIGNATURE_BYTES
 from secagg.planning.calibration import CPU_CLOCK, Machine
-from secagg.planning.memory import FLOAT_BYTES
 from secagg.planning.operations import Operation
-from secagg.planning.pairwise import FEW_HONEST
-from secagg.planning.rows import Row
+from secagg.planning.rows import FLOAT_BYTES, Row, few_honest_notes
 from secagg.planning.traffic import StageTraffic, Traffic
 from secagg.planning.workload import Workload
 from secagg.wire import HEADER_BYTES
@@ -29,7 +27,7 @@ _WORD = 8
 _TIMES = 5
 
 
-def homomorphic_row(protocol: Protocol, workload: Workload, threat: Threat, machine: Machine | None) -> Row:
+def homomorphic_row(protocol: HEName, workload: Workload, threat: Threat, machine: Machine | None) -> Row:
     """Plan a homomorphic sum and count what it costs. It is the same in both models: uploads are always signed.
 
     Raises:
@@ -60,8 +58,8 @@ def homomorphic_row(protocol: Protocol, workload: Workload, threat: Threat, mach
         expansion=traffic.client_up / codes if codes else None,
         client_memory=client_bytes(params),
         server_memory=server_bytes(params),
-        client_seconds=None if seconds is None else {STAGES[0]: seconds[0]},
-        server_seconds=None if seconds is None else {STAGES[0]: seconds[1]},
+        client_seconds=None if seconds is None else {HE_STAGES[0]: seconds[0]},
+        server_seconds=None if seconds is None else {HE_STAGES[0]: seconds[1]},
         beside=beside,
         notes=(*params.notes, *_notes(params, beside)),
     )
@@ -72,7 +70,7 @@ def homomorphic_traffic(params: HEParams, dropped: int) -> Traffic:
     return Traffic(
         stages=(
             StageTraffic(
-                stage=STAGES[0],
+                stage=HE_STAGES[0],
                 down=HEADER_BYTES + len(Opening(nonce=bytes(32), key_id=bytes(32)).encode()) + SIGNATURE_BYTES,
                 up=HEADER_BYTES + params.ciphertext_bytes + SIGNATURE_BYTES,
                 asked=params.clients,
@@ -109,7 +107,7 @@ def _residue_bytes(params: HEParams) -> int:
 def _beside(params: HEParams, traffic: Traffic) -> dict[str, int]:
     return {
         "uploads_passed_on": traffic.server_received,
-        "release": HEADER_BYTES + Release.body_bytes(params) + SIGNATURE_BYTES,
+        "release": HEADER_BYTES + ReleasedSum.body_bytes(params) + SIGNATURE_BYTES,
         "public_key": HEADER_BYTES + params.public_key_bytes + SIGNATURE_BYTES,
     }
 
@@ -119,9 +117,7 @@ def _notes(params: HEParams, beside: Mapping[str, int]) -> list[str]:
         f"The server passes every upload on to the decryptor, {decimal(beside['uploads_passed_on'])}, and is sent "
         f"{decimal(beside['release'])} back; the public key, {decimal(beside['public_key'])}, goes to each client once."
     ]
-    honest = params.minimum_survivors - params.corrupt_count
-    if honest < FEW_HONEST:
-        notes.append(f"A sum may hold as few as {honest} honest inputs, which is little to hide among.")
+    notes += few_honest_notes(params.minimum_survivors, params.corrupt_count)
     if not _can_encrypt():
         notes.append('CPU time is not told: encrypting needs TenSEAL (pip install ".[he]" in secagg\'s checkout).')
     return notes
