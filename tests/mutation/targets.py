@@ -55,7 +55,6 @@ TARGETS: dict[str, tuple[str, ...]] = {
     ),
     "secagg/pairwise/server_steps.py": (*_PROTOCOL, "tests/session/test_floors.py"),
     "secagg/pairwise/server_states.py": _PROTOCOL,
-    "secagg/pairwise/transitions.py": _PROTOCOL,
     "secagg/pairwise/uploads.py": (
         "tests/session/test_receive_all.py",
         "tests/session/test_evidence.py -k 'masked_for_other_rows'",
@@ -81,12 +80,23 @@ _SESSION = (
     f"{_VECTORS} -k 'not schema and not generator'",
 )
 
+_KEPT = ("tests/session/test_kept.py -k 'not cut_off'", *_SESSION)
+
 TARGETS |= {
     "secagg/identity.py": _SESSION,
+    "secagg/pairwise/authentication.py": _SESSION,
     "secagg/pairwise/client_session.py": _SESSION,
-    "secagg/session/guard.py": _SESSION,
+    "secagg/pairwise/client_table.py": ("tests/session/test_tables.py", *_SESSION),
+    "secagg/pairwise/credentials.py": (*_SESSION, "tests/attacks/test_differencing_attacks.py"),
     "secagg/pairwise/result.py": _SESSION,
-    "secagg/session/roster.py": _SESSION,
     "secagg/pairwise/saved.py": _SESSION,
     "secagg/pairwise/server_session.py": _SESSION,
+    "secagg/pairwise/server_table.py": ("tests/session/test_tables.py", *_SESSION),
+    "secagg/session/client.py": _KEPT,
+    "secagg/session/context.py": ("tests/session/test_context.py",),
+    "secagg/session/guard.py": _SESSION,
+    "secagg/session/keeping.py": _KEPT,
+    "secagg/session/roster.py": _SESSION,
+    "secagg/session/server.py": _KEPT,
+    "secagg/session/slot.py": ("tests/session/test_file_store.py", "tests/session/test_file_store_machine.py"),
 }
