@@ -43,12 +43,13 @@ if TYPE_CHECKING:
     from secagg.primitives.signature import SigningKey
     from secagg.protocol import Protocol, register_protocol
     from secagg.readiness import selftest, warmup
-    from secagg.session.answers import BeaconNeeded, InputNeeded, Reply, ResultReady
+    from secagg.session.answers import Answer, BeaconNeeded, InputNeeded, Reply, ResultReady
     from secagg.session.client import ClientSession
     from secagg.session.file_store import FileStore
-    from secagg.session.keeping import DEFERRED, IN_MEMORY, Pending
+    from secagg.session.keeping import DEFERRED, IN_MEMORY, Keep, Pending
     from secagg.session.party import PartyLink, PartyRound
     from secagg.session.server import ServerSession
+    from secagg.session.slot import Slot
     from secagg.simulation import SimulationResult, simulate
     from secagg.snapshot import SavedState
     from secagg.stages import STAGES
@@ -85,10 +86,11 @@ _HOMES = {
     "secagg.readiness": ("selftest", "warmup"),
     "secagg.pairwise.result": ("RoundResult",),
     "secagg.protocol": ("Protocol", "register_protocol"),
-    "secagg.session.answers": ("BeaconNeeded", "InputNeeded", "Reply", "ResultReady"),
+    "secagg.session.answers": ("Answer", "BeaconNeeded", "InputNeeded", "Reply", "ResultReady"),
     "secagg.session.client": ("ClientSession",),
     "secagg.session.file_store": ("FileStore",),
-    "secagg.session.keeping": ("DEFERRED", "IN_MEMORY", "Pending"),
+    "secagg.session.slot": ("Slot",),
+    "secagg.session.keeping": ("DEFERRED", "IN_MEMORY", "Keep", "Pending"),
     "secagg.session.party": ("PartyLink", "PartyRound"),
     "secagg.session.server": ("ServerSession",),
     "secagg.simulation": ("SimulationResult", "simulate"),
@@ -109,9 +111,12 @@ __all__ = [  # noqa: RUF022 - grouped by what a reader looks for
     "BeaconNeeded",
     "ResultReady",
     "FileStore",
+    "Slot",
     "IN_MEMORY",
     "DEFERRED",
     "Pending",
+    "Keep",
+    "Answer",
     "SavedState",
     "PairwiseCredentials",
     "RoundResult",

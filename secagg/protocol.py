@@ -9,6 +9,7 @@ of ``register_protocol`` or an entry point of the group ``secagg.protocols``.
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,15 +41,6 @@ class PartyOpening(NamedTuple):
     identity: bytes
 
 
-def read_message(path: Path) -> bytes:
-    """Read material that is a message: a file's bytes as they are.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    return path.read_bytes()
-
-
 class Protocol:
     """What a protocol is. Derive from it, give what it names, and register an object of your class.
 
@@ -56,6 +48,10 @@ class Protocol:
     ``dimension``, ``encoding``, ``max_weight``, ``dropout``, ``corrupt``, ``threat``, ``dropout_count``,
     ``corrupt_count``, ``minimum_survivors``, ``notes`` (sentences for the user) and ``encode()`` (canonical bytes).
     A result has ``survivors``, ``dropped``, ``total``, ``weight``, ``mean``, ``threat`` and ``notes``.
+
+    Must be given: ``family``, ``names``, ``every_stage``, ``params_type``, ``client_session``, ``server_session``,
+    ``plan``, ``stages``, ``input_stage``, ``simulated``, ``planning_row``, ``promise``, ``warmup``; for Flower also
+    ``read_unproved``. All others may be. docs/protocols.md shows how, and tests/toy_protocol.py is a whole one.
 
     Attributes:
         family: the wing's name; its saved states begin with it.
@@ -274,14 +270,10 @@ DEFAULT_PROTOCOL = WINGS["pairwise"].names[-1]
 
 
 class _Registry:
-    """The protocols that are loaded, and what is still to be.
-
-    Attributes:
-        loaded: family -> protocol; a wing of this package is added when it is first needed.
-        points: entry points not loaded yet; None before they were looked up.
-    """
+    """The protocols that are loaded, by family, and the entry points that are not yet."""
 
     def __init__(self) -> None:
+        self.lock = threading.RLock()
         self.loaded: dict[str, Protocol] = {}
         self.points: list[EntryPoint] | None = None
 
@@ -305,6 +297,10 @@ class _Registry:
         yield from [one for family, one in self.loaded.items() if family not in before]
 
     def load_entry_points(self) -> None:
+        with self.lock:  # another thread waits for what is being loaded
+            self._load_entry_points()
+
+    def _load_entry_points(self) -> None:
         if self.points is None:
             from importlib import metadata
 
@@ -314,7 +310,7 @@ class _Registry:
             point = self.points.pop(0)
             try:
                 register_protocol(point.load())
-            except (ImportError, AttributeError, InputError) as problem:
+            except Exception as problem:  # another package's own, whatever it is
                 self.points.insert(0, point)
                 raise InputError(
                     f"the entry point {point.name} = {point.value!r} of {ENTRY_POINTS} gives no protocol: {problem}; "
@@ -323,6 +319,10 @@ class _Registry:
 
 
 _registry = _Registry()
+_MUST_GIVE = (
+    *("every_stage", "params_type", "client_session", "server_session", "plan", "stages", "input_stage", "simulated"),
+    *("planning_row", "promise", "warmup"),
+)
 
 
 def register_protocol(protocol: Protocol) -> None:
@@ -334,16 +334,24 @@ def register_protocol(protocol: Protocol) -> None:
     """
     if not isinstance(protocol, Protocol):
         raise InputError(f"a protocol is an object of secagg.Protocol's, got {type(protocol).__name__}")
-    named = (getattr(protocol, "family", ""), *getattr(protocol, "names", ()))
+    names = getattr(protocol, "names", ())
+    named = (getattr(protocol, "family", ""), *(names if isinstance(names, tuple) else ()))
     if len(named) < 2 or not all(isinstance(name, str) and name and "/" not in name for name in named):
-        raise InputError("a protocol has a family and at least one name: texts that are not empty and hold no slash")
+        raise InputError("a protocol has a family and a tuple of names: texts that are not empty and hold no slash")
+    kind = type(protocol)
+    if lacking := [one for one in _MUST_GIVE if getattr(kind, one, None) is getattr(Protocol, one, None)]:
+        raise InputError(f"the protocol {protocol.family!r} lacks {', '.join(lacking)}: see help(secagg.Protocol)")
+    if not isinstance(protocol.params_type, type) or protocol.params_type is object:
+        raise InputError(f"the protocol {protocol.family!r} names no class of its own parameters")
     for family in WINGS:
         _registry.wing(family)
-    for other in _registry.loaded.values():
-        if type(other) is type(protocol):
+    for other in list(_registry.loaded.values()):
+        if type(other) is kind and other.family == protocol.family:
             continue
         taken = set(other.names) & set(protocol.names)
-        if taken or other.family == protocol.family or other.params_type is protocol.params_type:
+        mine, theirs = protocol.params_type, other.params_type
+        alike = issubclass(mine, theirs) or issubclass(theirs, mine)
+        if taken or other.family == protocol.family or alike:
             what = f"names {sorted(taken)}" if taken else "its family or its type of parameters"
             raise InputError(f"protocol {protocol.family!r} clashes with {other.family!r}: {what}")
     _registry.loaded[protocol.family] = protocol

@@ -130,7 +130,7 @@ def simulate(
         params: what the round runs with, of any protocol: a pairwise round's, a homomorphic sum's.
         weights: n integers, 1 to max_weight; all 1 if None.
         faults: client -> the stage of ``secagg.STAGES`` whose message it never sends, nor any after; in a homomorphic
-            sum there is but ``encrypted_input``.
+            sum there is but ``encrypted_input``, and a registered protocol's stages are its own.
         context: what the round is about. If None, since nobody is led astray in a simulation, the same for all rounds
             of the same parameters: the ASCII text ``secagg.simulate``, then ``params.encode()``.
         threads: how many threads a masking or unmasking may use.

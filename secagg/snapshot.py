@@ -18,7 +18,7 @@ import numpy as np
 
 from secagg.errors import DecodeError, InputError, LocalProtocolError, ParameterError
 from secagg.field_types import FieldTypes, field_types
-from secagg.primitives.aead import SALT_BYTES, open_state, seal_state, sealed_bytes
+from secagg.primitives.aead import PIECE_BYTES, SALT_BYTES, open_state, seal_state, sealed_bytes
 from secagg.primitives.kdf import Label, digest, digest_in_pieces
 from secagg.primitives.randomness import Randomness, draw
 from secagg.wire import Buffer, Reader
@@ -84,7 +84,7 @@ class SavedState:
         """
         if self._key is None:
             yield _head(self._purpose, sealed=False)
-            yield digest_in_pieces(Label.STATE_CHECKSUM, self._purpose, list(self._open()))
+            yield digest_in_pieces(Label.STATE_CHECKSUM, self._purpose, self._still_open())
             yield from self._open()
         else:
             yield _head(self._purpose, sealed=True) + self._salt
@@ -94,14 +94,24 @@ class SavedState:
         """Show nothing any more."""
         self._pieces = None
 
+    @property
+    def closed(self) -> bool:
+        """Whether the session has gone on, so that nothing is shown."""
+        return self._pieces is None
+
     def _open(self) -> Iterator[bytes | memoryview]:
-        """Yield the pieces, as long as the state is what it was."""
+        """Yield the pieces, little by little, as long as the state is what it was."""
         for index in range(len(self._pieces or ())):
-            if self._pieces is None:
-                raise self._closed()
-            yield self._pieces[index]
+            piece = memoryview(self._still_open()[index])
+            for start in range(0, len(piece), PIECE_BYTES):
+                self._still_open()
+                yield piece[start : start + PIECE_BYTES]
+        self._still_open()
+
+    def _still_open(self) -> Sequence[bytes | memoryview]:
         if self._pieces is None:
             raise self._closed()
+        return self._pieces
 
     @staticmethod
     def _closed() -> LocalProtocolError:

@@ -12,6 +12,14 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+def free_state(slot):
+    """Take the state; None too where another holds it."""
+    try:
+        return slot.take()
+    except LocalProtocolError:
+        return None
+
+
 # Each returns a slot, the call on it that may be cut off, and the state before and after that
 def first_put(store):
     slot = store.slot(NAME)
@@ -62,7 +70,7 @@ def put_back(store):
 
 def put_back_beside_a_newer_state(store):
     slot, act, *_ = put_back(store)
-    store.slot(NAME).put(b"new")
+    store.slot(NAME).put(b"new", superseding=True)
     return slot, act, b"new", b"new"
 
 

@@ -23,7 +23,7 @@ from secagg.wire import ID_BYTES, Buffer, Header
 _PURPOSE = b"homomorphic/client"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class _Saved:
     """What a saved client holds: what it pins, as digests where it is not saved itself, and how far it is."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from secagg.errors import InputError, SecAggError
+from secagg.errors import InputError
 from secagg.he.decryptor_session import DecryptorSession
 from secagg.he.keys import DecryptionKey
 from secagg.identity import Directory
@@ -44,7 +44,6 @@ class DecryptorLink(PartyLink):
             raise InputError("a link answers at once: pass a keep that returns when the state is durable")
         self._key, self._directory, self._signing_key = key, directory, signing_key
         self._keep, self._seal_key = keep, seal_key
-        self._last: _Round | None = None
 
     def __repr__(self) -> str:
         return f"<DecryptorLink to a decryptor in this process: {self._key!r}>"
@@ -63,8 +62,7 @@ class DecryptorLink(PartyLink):
         """
         if params != self._key.params.encode():
             raise InputError("the decryptor's key is for other parameters than this round's: make one with their plan")
-        if self._last is not None:
-            self._last.settle()
+        self._key.settle()
         if roster != tuple(self._directory):
             raise InputError("the decryptor's directory holds other clients than this round's")
         session = DecryptorSession(
@@ -76,14 +74,12 @@ class DecryptorLink(PartyLink):
             keep=self._keep,
             seal_key=self._seal_key,
         )
-        self._last = _Round(session)
-        return self._last
+        return _Round(session)
 
 
 class _Round(PartyRound):
     def __init__(self, session: DecryptorSession) -> None:
         self._session, self._opening = session, session.opening()
-        self._held: bytes | None = None
 
     @property
     def opening(self) -> bytes:
@@ -93,20 +89,7 @@ class _Round(PartyRound):
         self._session.receive(client_id, payload)
 
     def answer(self, request: bytes) -> bytes:
-        try:
-            release = self._session.release(request)
-        except SecAggError:
-            raise
-        except BaseException:
-            # Its state could not be kept, so the key, and this session, wait for the same call
-            self._held = request
-            raise
-        self._held = None
+        release = self._session.release(request)
         if not isinstance(release, bytes):
             raise InputError("the decryption key defers what it keeps: restore it with a keep that returns when done")
         return release
-
-    def settle(self) -> None:
-        """Make a call again whose state could not be kept; what it lets out goes nowhere."""
-        if self._held is not None:
-            self.answer(self._held)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -31,7 +31,7 @@ from secagg.wire import ID_BYTES, SERVER, Buffer, Header, open_message
 _PURPOSE = b"homomorphic/decryptor"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class _Saved:
     params: HEParams
     context: bytes
@@ -142,7 +142,7 @@ class DecryptorSession(Keeper):
             return self._settle(held)  # type: ignore[no-any-return]
         if self._at.kept:
             return self._opening
-        return self._step(lambda: "opening", _Progress(kept=True), self._opening)
+        return self._step(lambda: "opening", replace(self._at, kept=True), self._opening)
 
     @property
     def survivors(self) -> tuple[int, ...]:
@@ -271,7 +271,8 @@ class DecryptorSession(Keeper):
         session._context, session._opening = loaded.context, loaded.opening
         running = RunningSum(loaded.params.chain, loaded.params.ciphertexts, loaded.residues)
         session._collection = Collection(loaded.params, directory, loaded.session, loaded.members, running)
-        at = _Progress(request=loaded.request, reply=loaded.reply, kept=True)
+        # What it was restored from need not be durable here: the first opening keeps it
+        at = _Progress(request=loaded.request, reply=loaded.reply, kept=keep is IN_MEMORY)
         session._begin(at, keep, seal_key, randomness)
         return session
 

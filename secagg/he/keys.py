@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -24,7 +25,7 @@ from secagg.primitives.kdf import DIGEST_BYTES
 from secagg.primitives.randomness import Randomness, draw, system_randomness
 from secagg.primitives.signature import SigningKey, check_public
 from secagg.session.guard import exclusive, in_own_process
-from secagg.session.keeping import UNSET, Keep, Keeper, SealKey, given_key
+from secagg.session.keeping import UNSET, Keep, Keeper, Pending, SealKey, given_key
 from secagg.wire import ID_BYTES, SERVER, Buffer, Header, open_message
 
 _FLOODING_SECRET_BYTES = 32
@@ -96,7 +97,7 @@ class PublicKey:
         return self._encryptor[0]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class _SavedKey:
     """What a saved key holds; ``sums`` is session and digest of each release, in their order."""
 
@@ -187,7 +188,7 @@ class DecryptionKey(Keeper):
 
     def __repr__(self) -> str:
         state = "retired" if self.retired else f"{self.releases_left} releases left"
-        return f"<DecryptionKey {self.public.key_id.hex()[:16]}: {state}, secrets withheld>"
+        return f"<DecryptionKey {self._public.key_id.hex()[:16]}: {state}, secrets withheld>"
 
     def __copy__(self) -> NoReturn:
         raise TypeError("a decryption key is not copied: a copy would have a budget of its own; use save()")
@@ -202,7 +203,13 @@ class DecryptionKey(Keeper):
 
     @property
     def public(self) -> PublicKey:
-        """The public half."""
+        """The public half.
+
+        Raises:
+            LocalProtocolError: the key is made and not durable yet.
+        """
+        if self._line[1] is not None and self._line[1].call == "generate":
+            raise LocalProtocolError("this key waits to be kept: nobody must encrypt under it before that")
         return self._public
 
     @property
@@ -324,6 +331,24 @@ class DecryptionKey(Keeper):
         # Recorded once there is something to show, and before it is shown: what is cut off before may come again
         released: NDArray[Any] = self._step(lambda: (session, digest), _Record(sums=sums, retired=retired), answer)
         return released
+
+    @exclusive
+    def settle(self) -> None:
+        """Have kept what a release left to keep, where nobody will ask for that release again: its session was let go.
+
+        It counts as released: a session restored to before may ask for that sum, and for no other. Where nothing waits
+        this does nothing. With ``DEFERRED`` it returns a ``Pending``.
+
+        Raises:
+            whatever ``keep`` raises: then it waits still.
+        """
+        held = self._line[1]
+        if held is None:
+            return None
+        with suppress(InconsistentSum):  # its own session's to be told; the key is retired now
+            settled: None = self._settle(held)
+            return settled if isinstance(settled, Pending) else None
+        return None
 
     def _open(self, residues: Residues, survivors: int, session: bytes, digest: bytes) -> NDArray[Any]:
         params, decryptor = self.params, self._decryptor

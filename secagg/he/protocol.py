@@ -11,7 +11,7 @@ from secagg.cohort import Threat
 from secagg.errors import InputError, ParameterError
 from secagg.he.messages import HE_STAGES
 from secagg.he.params import HEParams
-from secagg.protocol import PartyOpening, Protocol, read_message
+from secagg.protocol import PartyOpening, Protocol
 from secagg.quantities import counted, size_text
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Homomorphic(Protocol):
         """Return the file of the decryptor's signed public-key message, and that of its pinned Ed25519 key."""
         from secagg.identity_files import read_public_key
 
-        return {_PUBLIC_KEY: read_message, _DECRYPTOR: read_public_key}
+        return {_PUBLIC_KEY: lambda path: path.read_bytes(), _DECRYPTOR: read_public_key}
 
     def client_credentials(
         self, params: HEParams, identity: Identity | None, material: Mapping[str, bytes]

@@ -46,7 +46,7 @@ class _State:
     release: bytes = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class _Saved:
     params: HEParams
     context: bytes

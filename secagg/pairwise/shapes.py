@@ -44,6 +44,8 @@ def check_server_shapes(current: server_states.Round, state: server_states.Serve
     _check_arrays(fields, shapes)
     for name in ("accumulator", "words"):
         _expect(name not in fields or fields[name].dtype == lane_dtype(params.ring_bits))
+    for name in ("shared", "survivors", "asked"):
+        _expect(name not in fields or fields[name].any())
     if "roster" in fields:
         _check_roster(params, fields["roster"], form.entry_bytes)
         _check_digests(fields["session"], beacon=False)

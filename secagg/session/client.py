@@ -103,6 +103,8 @@ class ClientSession(Keeper):
         randomness: Randomness = system_randomness,
         credentials: Any = None,
     ) -> None:
+        if not isinstance(self, protocol.protocol_of(params).client_session):
+            raise InputError(f"{type(self).__name__} carries no round of {type(params).__name__}: use ClientSession")
         at = Progress(state=self._join(params, checked_id(client_id), context, credentials))
         self._begin(at, keep, seal_key, randomness)
 
@@ -290,6 +292,9 @@ class ClientSession(Keeper):
             wing = protocol.protocol_of_state(purpose_of(saved)).client_session
         session: Self = object.__new__(wing)
         at = session._rejoin(saved, client_id, given_key(seal_key), credentials)
+        here = awaited(session._table, type(at.state))
+        if here is not None and isinstance(here[0], Local) and here[1].answers not in at.answers:
+            raise DecodeError("a saved state awaits something of its caller's that no request has asked for")
         session._begin(at, keep, seal_key, randomness)
         return session
 

@@ -36,7 +36,7 @@ class FileStore:
         store = secagg.FileStore("/var/lib/federation/states")
         store.recover()                  # at the service's start, while no other process uses the folder
         slot = store.slot("client-3")
-        saved = slot.take()              # None: begin a session. Else restore it: nobody else gets this state
+        saved = slot.take()              # None: begin a session. Else restore it; it raises if another holds it
         ...                              # ClientSession(..., keep=slot.put), or restore(saved, ..., keep=slot.put)
         slot.drop()                      # the round is over
 

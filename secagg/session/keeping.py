@@ -9,6 +9,7 @@ same call offers the same bytes again.
 from __future__ import annotations
 
 import enum
+import inspect
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
@@ -116,6 +117,8 @@ class Keeper(Single):
         Raises:
             InputError: ``keep`` is nothing to call, or no key was named though states may lie on a disk.
         """
+        if inspect.iscoroutinefunction(keep):
+            raise InputError("keep must have made a state durable when it returns: for an awaited store use DEFERRED")
         if not isinstance(keep, Keeping) and not callable(keep):
             raise InputError(
                 f"keep must be a function of one saved state, IN_MEMORY or DEFERRED, got {type(keep).__name__}"
@@ -127,7 +130,7 @@ class Keeper(Single):
         given_key(seal_key)
         self._keep, self._seal_key, self._randomness = keep, seal_key, randomness
         self._line: tuple[Any, Held[Any] | None] = (at, None)
-        self._shown: SavedState | None = None
+        self._shown: tuple[SavedState, ...] = ()
         self._entry = Entry(self._what)
 
     @property
@@ -160,8 +163,9 @@ class Keeper(Single):
             LocalProtocolError: one is.
         """
         self._check_free()
-        if self._shown is not None:
-            self._shown.close()
+        for state in self._shown:
+            state.close()
+        self._shown = ()
 
     def _held_step(self, call: Callable[[], object]) -> Held[Any] | None:
         """Return the step that is held, if the same call made it; None if none is held.
@@ -181,7 +185,8 @@ class Keeper(Single):
             return _given(answer)
         state = self._state_of(after, given_key(self._seal_key))
         held: Held[A] = Held(call(), after, answer, state)
-        self._shown = state
+        # What has shown itself is closed by the next change; there are few between two
+        self._shown = (*(one for one in self._shown if not one.closed), state)
         self._line = (self._at, held)
         settled: A = self._settle(held)
         return settled
@@ -191,7 +196,13 @@ class Keeper(Single):
         if self._keep is DEFERRED:
             return Pending(self, held)
         if not isinstance(self._keep, Keeping):
-            self._keep(held.state)
+            told = self._keep(held.state)
+            if inspect.isawaitable(told) or inspect.isgenerator(told):
+                if inspect.iscoroutine(told):
+                    told.close()
+                raise InputError(
+                    f"keep returned {type(told).__name__}, so nothing is durable yet: for an awaited store use DEFERRED"
+                )
         self._line = (held.after, None)
         return _given(held.answer)
 
@@ -208,7 +219,7 @@ class Keeper(Single):
     def save(self, *, seal_key: SealKey = UNSET) -> bytes:
         """Return what this holds as bytes, secrets included, to move it elsewhere: ``keep`` is what makes it durable.
 
-        Whoever restores it goes on in its place: use this object no more.
+        Whoever restores it goes on in its place: use this object no more, and drop what a store still holds of it.
 
         Args:
             seal_key: 32 bytes to seal it under, or None for the clear; by default what the object was built with.

@@ -90,7 +90,7 @@ class PlainClientSession(ClientSession):
 
     def _is_answer(self, one: object) -> bool:
         kinds = {comes if row.answers is None else row.answers for (_, comes), row in self.table.items()}
-        if not isinstance(one, tuple) or len(one) != 3 or one[0] not in kinds:
+        if not isinstance(one, tuple) or len(one) != 3 or not isinstance(one[0], int) or one[0] not in kinds:
             return False
         return isinstance(one[1], bytes) and len(one[1]) == ID_BYTES and isinstance(one[2], bytes | None)
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self, SupportsIndex
 
 from secagg import protocol
 from secagg.arguments import check_threads
-from secagg.errors import LocalProtocolError, PeerFault
+from secagg.errors import InputError, LocalProtocolError, PeerFault
 from secagg.primitives.randomness import Randomness, system_randomness
 from secagg.session.guard import exclusive, in_own_process
 from secagg.session.keeping import IN_MEMORY, UNSET, Keep, Keeper, SealKey, given_key
@@ -79,6 +79,8 @@ class ServerSession(Keeper):
         randomness: Randomness = system_randomness,
         credentials: Any = None,
     ) -> None:
+        if not isinstance(self, protocol.protocol_of(params).server_session):
+            raise InputError(f"{type(self).__name__} carries no round of {type(params).__name__}: use ServerSession")
         state = self._open(params, roster, context, randomness, credentials)
         self._begin(Stand(state=state, kept=keep is IN_MEMORY), keep, seal_key, randomness)
 
@@ -312,7 +314,8 @@ class ServerSession(Keeper):
             wing = protocol.protocol_of_state(purpose_of(saved)).server_session
         session: Self = object.__new__(wing)
         state = session._reopen(saved, given_key(seal_key), credentials)
-        session._begin(Stand(state=state, kept=True), keep, seal_key, randomness)
+        # What it was restored from need not be durable here: the first requests keep it
+        session._begin(Stand(state=state, kept=keep is IN_MEMORY), keep, seal_key, randomness)
         return session
 
     @property

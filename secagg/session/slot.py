@@ -15,7 +15,7 @@ from typing import Any, Literal, NoReturn, Protocol
 
 from secagg.errors import InputError, LocalProtocolError
 from secagg.session.guard import Entry, Single, exclusive
-from secagg.session.slot_files import SlotFiles, mark_of, names_of, new_mark, remove
+from secagg.session.slot_files import SlotFiles, is_claim, mark_of, names_of, new_mark, remove
 from secagg.wire import Buffer
 
 
@@ -77,10 +77,11 @@ class Slot(Single):
         ``put_back`` or ``drop``.
 
         Returns:
-            the state's bytes as they were put; None if there is none, or somebody else holds it.
+            the state's bytes as they were put; None if there is none.
 
         Raises:
-            LocalProtocolError: this slot holds a state already, or the state was wiped while it was read.
+            LocalProtocolError: somebody else holds the state, or a process that died had claimed it; or this slot holds
+                a state already, or the state was wiped while it was read.
             DecodeError: the file is none that ``put`` wrote; it stays claimed until ``drop``.
             OSError: the file cannot be renamed or read.
         """
@@ -96,6 +97,7 @@ class Slot(Single):
         claim = self._files.claim(mark)
         if not names_of(claim) and not self._files.claim_state(mark):
             self._memory = memory
+            self._check_unclaimed()
             return None
         try:
             own, state = self._files.read(claim)
@@ -108,23 +110,26 @@ class Slot(Single):
         return state
 
     @exclusive
-    def put(self, state: Buffered | bytes | bytearray | memoryview) -> None:
+    def put(self, state: Buffered | bytes | bytearray | memoryview, *, superseding: bool = False) -> None:
         """Make the next state durable, in the place of what this slot took or put last; then it lies unclaimed.
 
         If this raised an OSError or was interrupted, call it again with the same state.
 
         Args:
             state: bytes, or an object whose ``buffers()`` yields buffers; they are written in turn and not joined.
+            superseding: whether a slot that took nothing may begin anew though another holds a claim: whatever that one
+                puts next is refused. For whoever knows that the round before is given up.
 
         Raises:
             InputError: ``state`` is neither, or the folder's file system has no hard links.
             LocalProtocolError: somebody else took, replaced or wiped what this slot took or put last, and it is theirs
-                to go on from; or this slot holds nothing and there is a state already. Theirs is left as it is.
+                to go on from; or this slot holds nothing and there is a state already, or a claim. Theirs is left as it
+                is.
             OSError: the disk is full, or fails.
         """
         buffers = _buffers_of(state)
         self._settle()
-        self._check_may_put()
+        self._check_may_put(superseding)
         mark = self._memory.mark or new_mark()
         self._memory = replace(self._memory, mark=mark, step="writing")
         try:
@@ -134,6 +139,8 @@ class Slot(Single):
                 self._reclaim(mark, self._memory.last)
             elif self._memory.held and not names_of(self._files.claim(mark)):
                 self._lose(self._gone())
+            elif not (self._memory.held or superseding):
+                self._check_unclaimed()  # somebody may have come while this was written
             self._memory = replace(self._memory, step="linking")
             self._link_fresh(mark)
             self._complete(mark)
@@ -201,7 +208,7 @@ class Slot(Single):
         self._files.sync()
         self._memory = _Memory()
 
-    def _check_may_put(self) -> None:
+    def _check_may_put(self, superseding: bool) -> None:
         """Refuse what is sure to be refused before anything is written; whether it holds is seen again later."""
         memory, files = self._memory, self._files
         if memory.lost is not None:
@@ -215,6 +222,17 @@ class Slot(Single):
             raise LocalProtocolError(f"take() on the slot {files.name!r} was cut off: call it again, put_back or drop")
         if names_of(files.state):
             raise self._take_it_first()
+        if not superseding:
+            self._check_unclaimed()
+
+    def _check_unclaimed(self) -> None:
+        """Refuse to begin anew where a state is claimed: whoever claimed it may go on from it."""
+        # Twice: a file that is renamed while a folder is read may be seen under neither name
+        if any(is_claim(path) for _ in range(2) for path in self._files.all()):
+            raise LocalProtocolError(
+                f"the state under {self._files.name!r} is claimed by another slot, which may go on from it; if its "
+                "process is dead, recover() gives it back once nothing else uses the store"
+            )
 
     def _reclaim(self, mark: bytes, last: bytes) -> None:
         """Claim what this slot put last, and that alone."""

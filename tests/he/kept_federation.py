@@ -139,7 +139,7 @@ class Kept(Federation):
                     party.receive(waiting[0], upload)
                 moment()
         if self.decryptor is None:
-            for one, encrypted in self.server.requests().items():
+            for one, encrypted in self.settled(self.server.requests()).items():
                 assert self.settled(self.clients[one].receive(encrypted)) == secagg.ResultReady()
             results = [client.result for client in self.clients.values()]
         else:

@@ -77,12 +77,14 @@ def test_each_state_is_handed_out_once(store):
     store.slot(NAME).put(b"state")
     one, other = store.slot(NAME), store.slot(NAME)
     assert one.take() == b"state"
-    assert other.take() is None
+    with pytest.raises(LocalProtocolError, match="claimed by another slot"):
+        other.take()
     with pytest.raises(LocalProtocolError, match="has handed its state out"):
         one.take()
     one.put_back()
     assert other.take() == b"state"
-    assert one.take() is None
+    with pytest.raises(LocalProtocolError, match="claimed by another slot"):
+        one.take()
 
 
 def test_a_state_may_be_taken_and_superseded(store, tmp_path):
@@ -222,7 +224,7 @@ def test_a_newer_state_is_left_where_it_is(store, tmp_path):
         store.slot(NAME).put(b"old")
         late = store.slot(NAME)
         late.take()
-        store.slot(NAME).put(b"new")
+        store.slot(NAME).put(b"new", superseding=True)
         if end == "put":
             with pytest.raises(LocalProtocolError, match="another state was put"):
                 late.put(b"late")
@@ -271,7 +273,7 @@ def test_claims_are_given_back_when_their_processes_are_gone(store, tmp_path):
         store.slot(name).put(name.encode())
     store.slot("a").take()
     store.slot("b").take()
-    store.slot("b").put(b"newer")
+    store.slot("b").put(b"newer", superseding=True)
     (tmp_path / "notes.txt").write_text("not the store's")
     (tmp_path / f"A.fresh-{'0' * 32}").write_text("not the store's")
     kept = [f"A.fresh-{'0' * 32}", "a.state", "b.state", "c.state", "notes.txt"]
@@ -286,7 +288,7 @@ def test_a_claim_that_nobody_went_on_from_outlives_a_session_that_came_and_went(
     store.slot(NAME).put(b"first")
     store.slot(NAME).take()
     newer = store.slot(NAME)
-    newer.put(b"second")
+    newer.put(b"second", superseding=True)
     newer.drop()
     assert store.recover() == (NAME,)
     assert taken(tmp_path) == b"first"
@@ -295,7 +297,7 @@ def test_a_claim_that_nobody_went_on_from_outlives_a_session_that_came_and_went(
 @pytest.mark.parametrize("newest", [0, 1, 2])
 def test_of_several_claims_the_one_that_was_written_last_is_given_back(store, tmp_path, newest):
     for number in range(3):
-        store.slot(NAME).put(b"%d" % number)
+        store.slot(NAME).put(b"%d" % number, superseding=True)
         os.utime(tmp_path / f"{NAME}.state", ns=(0, number + 10 * (number == newest)))
         store.slot(NAME).take()
     assert len(names(tmp_path)) == 3
@@ -322,7 +324,7 @@ def test_a_wipe_takes_this_slots_files_alone(store, tmp_path):
     for name in ["a", *others]:
         store.slot(name).put(b"state")
     store.slot("a").take()
-    store.slot("a").put(b"another")
+    store.slot("a").put(b"another", superseding=True)
     store.slot("a").wipe()
     assert names(tmp_path) == sorted(f"{name}.state" for name in others)
 
@@ -531,9 +533,8 @@ def test_of_many_threads_one_gets_a_state(tmp_path):
         for number in range(rounds):
             slot = store.slot(f"n{number}")
             barrier.wait()
-            state = slot.take()
-            if state is not None:
-                got.append(state)
+            with suppress(LocalProtocolError):  # another got it
+                got.append(slot.take())
 
     for number in range(rounds):
         store.slot(f"n{number}").put(b"%d" % number)
@@ -554,7 +555,9 @@ def test_of_many_threads_that_take_and_put_each_goes_on_from_what_it_took(tmp_pa
     def count():
         while len(seen) < 100 and time.monotonic() < given_up:
             slot = store.slot(NAME)
-            state = slot.take()
+            state = None
+            with suppress(LocalProtocolError):  # another holds it
+                state = slot.take()
             if state is not None:
                 seen.append(int(state))
                 # Whoever is so fast as to take what is put before put() returns is the one that goes on
@@ -569,6 +572,41 @@ def test_of_many_threads_that_take_and_put_each_goes_on_from_what_it_took(tmp_pa
     assert len(seen) >= 100
     assert sorted(seen) == list(range(len(seen)))
     check_left(tmp_path, b"%d" % len(seen))
+
+
+def test_nothing_begins_beside_a_claim_unless_it_says_so(store, tmp_path):
+    store.slot(NAME).put(b"old")
+    holding, other = store.slot(NAME), store.slot(NAME)
+    holding.take()
+    with pytest.raises(LocalProtocolError, match="claimed by another slot"):
+        other.put(unread())
+    other.put(b"new", superseding=True)
+    with pytest.raises(LocalProtocolError, match="another state was put"):
+        holding.put(b"late")
+    assert taken(tmp_path) == b"new"
+
+
+def test_a_session_is_not_begun_a_second_time_while_its_state_is_claimed(store, tmp_path):
+    store.slot(NAME).put(b"begun")
+    holding, begun = store.slot(NAME), []
+    holding.take()
+
+    def answer():
+        for _ in range(50):
+            slot = store.slot(NAME)
+            with suppress(LocalProtocolError):
+                slot.take()
+                slot.put(b"begun again")
+                begun.append(slot)
+
+    running = [threading.Thread(target=answer) for _ in range(2)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    assert not begun
+    holding.put(b"next")
+    assert taken(tmp_path) == b"next"
 
 
 def test_the_public_name_is_this_store():

@@ -68,7 +68,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(number=SLOTS, cut=CUTS)
     def take(self, number, cut):
         holder = self.holders[number]
-        if holder.held is not None:
+        if holder.held is not None or (self.under is None and self.claims()):
             return self.refused(holder, holder.slot.take, cut)
 
         def again():
@@ -83,18 +83,21 @@ class StoreMachine(RuleBasedStateMachine):
             holder.held, holder.last, holder.lost, self.under = self.under, None, False, None
         return None
 
-    @rule(number=SLOTS, cut=CUTS)
-    def put(self, number, cut):
+    def claims(self):
+        return len(self.orphans) + sum(one.held is not None and not one.wiped for one in self.holders)
+
+    @rule(number=SLOTS, cut=CUTS, superseding=st.booleans())
+    def put(self, number, cut, superseding):
         holder, state = self.holders[number], b"%d" % next(self.numbers)
-        allowed = self.under is None and holder.last is None
+        allowed = self.under is None and (superseding or holder.held is not None or not self.claims())
         if holder.last is not None:
             allowed = self.under == holder.last
         if holder.lost or holder.wiped or not allowed:
-            self.refused(holder, lambda: holder.slot.put(state), cut)
+            self.refused(holder, lambda: holder.slot.put(state, superseding=superseding), cut)
             holder.lost = holder.lost or holder.held is not None or holder.last is not None
             holder.held, holder.last, holder.wiped = None, None, False
         else:
-            self.run(lambda: holder.slot.put(state), cut)
+            self.run(lambda: holder.slot.put(state, superseding=superseding), cut)
             self.under = holder.last = state
             holder.held = None
             os.utime(self.path / f"{NAME}.state", ns=(0, int(state)))
@@ -150,8 +153,7 @@ class StoreMachine(RuleBasedStateMachine):
         if not hasattr(self, "folder"):
             return
         found = sorted(path.name.partition("-3.")[2].partition("-")[0] for path in self.path.iterdir())
-        claims = len(self.orphans) + sum(one.held is not None and not one.wiped for one in self.holders)
-        assert found == ["claimed"] * claims + ["state"] * (self.under is not None)
+        assert found == ["claimed"] * self.claims() + ["state"] * (self.under is not None)
 
 
 StoreMachine.TestCase.settings = settings(stateful_step_count=40, max_examples=60)

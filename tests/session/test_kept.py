@@ -506,3 +506,72 @@ def test_a_round_that_is_cut_off_before_it_is_asked_has_one_nonce(model):
         requests = session.requests()
         again = ServerSession.restore(store.kept, keep=IN_MEMORY, credentials=session._directory)
         assert dict(again.requests()) == dict(requests)
+
+
+async def _awaited(state: secagg.SavedState) -> None:
+    """A store that somebody would have to await."""
+
+
+class _Awaited:
+    async def __call__(self, state: secagg.SavedState) -> None:
+        """The same, as an object."""
+
+
+def test_a_store_that_is_awaited_is_no_keep():
+    """It would return before anything is durable."""
+    params = MODELS["semi-honest"]
+    for build in (
+        lambda: ClientSession(params, 0, keep=_awaited, seal_key=None),
+        lambda: ServerSession(params, range(4), keep=_awaited, seal_key=None),
+    ):
+        with pytest.raises(secagg.InputError, match="DEFERRED"):
+            build()
+    loop = asyncio.new_event_loop()
+    future = asyncio.Future(loop=loop)
+    for keep in (lambda state: _awaited(state), _Awaited(), lambda state: (yield), lambda state: future):
+        server = ServerSession(params, range(4), keep=keep, seal_key=None)
+        for _ in range(2):
+            with pytest.raises(secagg.InputError, match="nothing is durable yet"):
+                server.requests()
+        with pytest.raises(secagg.LocalProtocolError, match="same call again"):
+            server.receive(0, b"")
+    loop.close()
+
+
+def test_each_state_that_shares_what_changes_is_closed():
+    """Two steps may show the same array before it changes: neither shows it afterwards."""
+    world = World("sparse, malicious-server", lambda name: DEFERRED if name == "server" else IN_MEMORY, at_once)
+    requests = world.server.requests().kept()
+    for one, request in requests.items():
+        world.server.receive(one, world.exchange(one, request).payload)
+    first = world.server.advance()
+    requests = first.kept()
+    second = world.server.use_beacon(BEACON)
+    second.kept()
+    bytes(first.state), bytes(second.state)
+    world.server.receive(0, world.exchange(0, requests[0]).payload)
+    for pending in (first, second):
+        with pytest.raises(secagg.LocalProtocolError, match="gone on"):
+            bytes(pending.state)
+
+
+def test_a_sealed_state_that_is_read_late_shows_no_piece_of_what_changed():
+    params = plan(3, 1_000_000)
+    server = ServerSession(params, range(3), keep=DEFERRED, seal_key=KEY)
+    clients = {one: ClientSession(params, one, keep=IN_MEMORY) for one in range(3)}
+    requests = server.requests().kept()
+    late = None
+    for stage in ("advertise_keys", "share_keys", "masked_input"):
+        for one, request in requests.items():
+            answer = clients[one].receive(request)
+            if isinstance(answer, InputNeeded):
+                answer = clients[one].submit(np.zeros(1_000_000))
+            server.receive(one, answer.payload)
+        if stage == "masked_input":
+            with pytest.raises(secagg.LocalProtocolError, match="gone on"):
+                list(late)
+            return
+        pending = server.advance()
+        whole, late = bytes(pending.state), pending.state.buffers()
+        assert whole.startswith(next(late) + next(late))
+        requests = pending.kept()

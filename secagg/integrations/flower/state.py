@@ -190,10 +190,16 @@ class SlotStore(Store):
         self._slot = FileStore(folder).slot(f"secagg-{run_id}-{node_id}")
 
     def take(self) -> Kept | None:
-        """Claim the state; a process that dies with a claim leaves its client out of the round."""
+        """Claim the state; None too where another process holds it, be it one that died: a new round may begin."""
         try:
-            with _naming_the_round():
-                data = self._slot.take()
+            data = self._slot.take()
+        except LocalProtocolError:
+            return None
+        except DecodeError:
+            # What cannot be read must not stand in the way of the next round
+            self._slot.drop()
+            raise
+        try:
             return None if data is None else Kept.decode(data)
         except DecodeError:
             # What cannot be read must not stand in the way of the next round
@@ -203,7 +209,8 @@ class SlotStore(Store):
     def put(self, kept: Kept) -> None:
         """Put the next state in the place of what was taken, unless the round was dismissed or replaced."""
         with _naming_the_round():
-            self._slot.put(kept)
+            # A new invitation gives up the round that another process may still train for; its own put is refused
+            self._slot.put(kept, superseding=True)
 
     def put_back(self) -> None:
         """Undo the claim; where a newer round has a state or this one was dismissed, drop it."""
