@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import defaultdict
 from pathlib import Path
 from typing import ClassVar
@@ -386,3 +387,61 @@ def test_the_awaited_loop_serves_pairwise_rounds_and_homomorphic_sums(protocol):
     assert all(rows.writes >= 2 for rows in world.rows.values())
     if protocol == "bfv":
         assert world.rows["decryptor"].kept.keys() == {"DecryptionKey", "DecryptorSession"}
+
+
+def reply_of(clients: dict[int, secagg.ClientSession], one: int, payload: bytes) -> bytes:
+    answer = clients[one].receive(payload)
+    return (answer if isinstance(answer, secagg.Reply) else clients[one].submit(np.full(2, 0.5))).payload
+
+
+class Slow:
+    """A server's session that takes longer over each reply than its caller waits for one."""
+
+    def __init__(self, session: secagg.ServerSession, seconds: float) -> None:
+        self.__dict__.update(session=session, seconds=seconds)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.session, name)
+
+    def receive(self, *reply: object) -> None:
+        time.sleep(self.seconds)
+        self.session.receive(*reply)
+
+
+def test_what_lies_in_the_inbox_counts_however_busy_the_server_was():
+    clients, inbox = {one: secagg.ClientSession(PARAMS, one, keep=IN_MEMORY) for one in range(3)}, queue.Queue()
+    server = Slow(secagg.ServerSession(PARAMS, range(3), keep=IN_MEMORY), 0.02)
+    guides.loops().run_server(server, lambda one, p: inbox.put((one, reply_of(clients, one, p))), inbox, 0.01)
+    assert server.result.survivors == (0, 1, 2)
+
+
+def test_the_same_in_the_awaited_loop():
+    async def run() -> tuple[int, ...]:
+        clients, inbox = {one: secagg.ClientSession(PARAMS, one, keep=IN_MEMORY) for one in range(3)}, asyncio.Queue()
+        server = Slow(secagg.ServerSession(PARAMS, range(3), keep=secagg.DEFERRED, seal_key=None), 0.02)
+
+        async def send(one: int, payload: bytes) -> None:
+            await inbox.put((one, reply_of(clients, one, payload)))
+
+        async def put(_party: object, _state: secagg.SavedState) -> None:
+            await asyncio.sleep(0)
+
+        await guides.awaited().run_server(server, send, inbox, put, 0.01)
+        return server.result.survivors
+
+    assert asyncio.run(run()) == (0, 1, 2)
+
+
+def test_a_message_that_comes_while_another_process_holds_the_state_is_not_answered(tmp_path):
+    store, loops = secagg.FileStore(tmp_path), guides.loops()
+    request = secagg.ServerSession(PARAMS, range(3), keep=IN_MEMORY).requests()[0]
+
+    def answered() -> bytes | None:
+        return loops.answer(request, 0, PARAMS, b"", store.slot("client-0"), None, None)
+
+    first, holder = answered(), store.slot("client-0")
+    assert first is not None
+    assert holder.take() is not None
+    assert answered() is None
+    holder.put_back()
+    assert answered() == first

@@ -436,3 +436,34 @@ def test_a_broken_entry_point_is_named_each_time_and_spoils_no_other_protocol(mo
     assert CliRunner().invoke(cli.app, ["train", "--help"]).exit_code == 0
     secagg.register_protocol(toy_protocol.PROTOCOL)
     assert secagg.simulate(VECTORS, params=PARAMS).weight == 5
+
+
+class _Inheriting(ToyParams):
+    """Parameters that are another protocol's as well."""
+
+
+def _built(kind: type[Toy], **changes: object) -> Toy:
+    made = kind()
+    for name, value in changes.items():
+        setattr(made, name, value)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        (lambda: _built(type("Derived", (Toy,), {"params_type": _Inheriting}), family="d", names=("d",)), "clashes"),
+        (lambda: _built(Toy, family="again", names=("again",)), "clashes"),
+        (lambda: _built(type("Text", (Toy,), {}), family="t", names="xyz"), "tuple of names"),
+        (lambda: _built(type("Any", (Toy,), {"params_type": object}), family="a", names=("a",)), "no class"),
+        (
+            lambda: type("Bare", (secagg.Protocol,), {"family": "b", "names": ("b",), "every_stage": ()})(),
+            "lacks params_type, client_session, server_session, plan",
+        ),
+    ],
+)
+def test_a_protocol_that_would_answer_for_anothers_parameters_or_lacks_something_is_refused(wrong, match):
+    before = secagg.protocol.protocol_names()
+    with pytest.raises(secagg.InputError, match=match):
+        secagg.register_protocol(wrong())
+    assert secagg.protocol.protocol_names() == before

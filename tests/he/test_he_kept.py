@@ -419,3 +419,41 @@ def test_where_states_are_kept_it_is_said_what_they_are_sealed_under():
                 build(keep=keep, seal_key=b"short")
         with pytest.raises(secagg.InputError, match="keep must be a function"):
             build(keep=None, seal_key=None)
+
+
+def test_a_key_whose_session_was_let_go_settles_what_it_left_and_serves_the_next():
+    first = Kept("decryptor")
+    for one in range(3):
+        first.send(one, first.upload(one, VECTORS[one]))
+    first.server.advance()
+    asked = first.server.party_requests()["decryptor"]
+    first.stores["key"].flaky = True
+    with pytest.raises(Full):
+        first.decryptor.release(asked)
+    second = Federation(first.params, key=first.key)
+    for one in range(3):
+        second.send(one, second.upload(one, VECTORS[one]))
+    second.server.advance()
+    with pytest.raises(LocalProtocolError, match="waits"):
+        second.decryptor.release(second.server.party_requests()["decryptor"])
+    first.key.settle()
+    first.key.settle()
+    assert first.key.released == 1
+    assert len(set(first.stores["key"].offered[-2:])) == 1
+    first.stores["key"].flaky = False
+    second.server.receive_from("decryptor", second.decryptor.release(second.server.party_requests()["decryptor"]))
+    exact(second.server.result)
+    # The first one's sum was recorded: it may still come, and no other of its session
+    first.server.receive_from("decryptor", first.decryptor.release(asked))
+    exact(first.server.result)
+    assert first.key.released == 2
+
+
+def test_nobody_encrypts_under_a_key_that_is_not_durable_yet():
+    pending = DecryptionKey.generate(plan(3, 5), keep=secagg.DEFERRED, seal_key=None)
+    with pytest.raises(LocalProtocolError, match="waits to be kept"):
+        _ = pending.party.public
+    assert "DecryptionKey" in repr(pending.party)
+    key = pending.kept()
+    assert key is pending.party
+    assert key.public.params == plan(3, 5)
