@@ -271,8 +271,7 @@ class DecryptorSession(Keeper):
         session._context, session._opening = loaded.context, loaded.opening
         running = RunningSum(loaded.params.chain, loaded.params.ciphertexts, loaded.residues)
         session._collection = Collection(loaded.params, directory, loaded.session, loaded.members, running)
-        # What it was restored from need not be durable here: the first opening keeps it
-        at = _Progress(request=loaded.request, reply=loaded.reply, kept=keep is IN_MEMORY)
+        at = _Progress(request=loaded.request, reply=loaded.reply, kept=True)
         session._begin(at, keep, seal_key, randomness)
         return session
 

@@ -219,7 +219,8 @@ class Keeper(Single):
     def save(self, *, seal_key: SealKey = UNSET) -> bytes:
         """Return what this holds as bytes, secrets included, to move it elsewhere: ``keep`` is what makes it durable.
 
-        Whoever restores it goes on in its place: use this object no more, and drop what a store still holds of it.
+        Whoever restores it goes on in its place: use this object no more, and drop what a store still holds of it. What
+        is saved is the caller's to make durable: a restored party keeps nothing before its next step.
 
         Args:
             seal_key: 32 bytes to seal it under, or None for the clear; by default what the object was built with.

@@ -314,8 +314,7 @@ class ServerSession(Keeper):
             wing = protocol.protocol_of_state(purpose_of(saved)).server_session
         session: Self = object.__new__(wing)
         state = session._reopen(saved, given_key(seal_key), credentials)
-        # What it was restored from need not be durable here: the first requests keep it
-        session._begin(Stand(state=state, kept=keep is IN_MEMORY), keep, seal_key, randomness)
+        session._begin(Stand(state=state, kept=True), keep, seal_key, randomness)
         return session
 
     @property
