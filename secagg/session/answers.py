@@ -52,3 +52,4 @@ class ResultReady:
 
 
 Answer = Reply | InputNeeded | BeaconNeeded | ResultReady
+"""What ``ClientSession.receive`` may return; with ``keep=DEFERRED`` a ``Pending`` of one."""
