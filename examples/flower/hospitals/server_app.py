@@ -33,7 +33,7 @@ def main(grid: Grid, context: Context) -> None:
         Path(config["result"]).write_text(json.dumps(outcome))
 
 
-def train(grid: Grid, *, rounds: int, hospitals: int, seed: int) -> dict:
+def train(grid: Grid, *, rounds: int, hospitals: int, seed: int, patience: float = 60.0) -> dict:
     """Train with FedAvg over a grid, secure or not; return the model and what is known of each round."""
     while len(list(grid.get_node_ids())) < hospitals:
         time.sleep(0.5)
@@ -49,7 +49,7 @@ def train(grid: Grid, *, rounds: int, hospitals: int, seed: int) -> dict:
     # A node that is gone is not waited for: FedAvg asks those that are there
     strategy = FedAvg(fraction_evaluate=0.0, min_train_nodes=3, min_available_nodes=3)
     result = strategy.start(
-        grid, initial_arrays(hospitals, seed), num_rounds=rounds, timeout=60.0, evaluate_fn=evaluate
+        grid, initial_arrays(hospitals, seed), num_rounds=rounds, timeout=patience, evaluate_fn=evaluate
     )
     reports = [dataclasses.asdict(report) for report in getattr(grid, "rounds", [])]
     for report in reports:
