@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from flwr.app import ConfigRecord, Context
 
@@ -63,7 +63,9 @@ class Kept:
 
     def encode(self) -> bytes:
         """Return one string of bytes."""
-        return b"".join(self.buffers())
+        return b"".join(
+            cast(bytes, one) for one in self.buffers()
+        )
 
     @classmethod
     def decode(cls, data: bytes) -> Kept:
