@@ -63,9 +63,7 @@ class Kept:
 
     def encode(self) -> bytes:
         """Return one string of bytes."""
-        return b"".join(
-            cast(bytes, one) for one in self.buffers()
-        )
+        return b"".join(cast(bytes, one) for one in self.buffers())
 
     @classmethod
     def decode(cls, data: bytes) -> Kept:
