@@ -53,7 +53,7 @@ class SavedState:
     change what it looks into: what it would show then is another state, and under the same key and nonces.
     """
 
-    __slots__ = ("_key", "_length", "_pieces", "_purpose", "_salt")
+    __slots__ = ("__weakref__", "_key", "_length", "_pieces", "_purpose", "_salt")
 
     def __init__(self, pieces: Sequence[bytes | memoryview], purpose: bytes, key: bytes | None, salt: bytes) -> None:
         self._purpose, self._key, self._salt = purpose, key, salt
@@ -93,11 +93,6 @@ class SavedState:
     def close(self) -> None:
         """Show nothing any more."""
         self._pieces = None
-
-    @property
-    def closed(self) -> bool:
-        """Whether the session has gone on, so that nothing is shown."""
-        return self._pieces is None
 
     def _open(self) -> Iterator[bytes | memoryview]:
         """Yield the pieces, little by little, as long as the state is what it was."""

@@ -12,6 +12,7 @@ import enum
 import inspect
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
+from weakref import WeakSet
 
 from secagg.errors import InputError, LocalProtocolError, SecAggError
 from secagg.primitives.randomness import Randomness
@@ -130,7 +131,8 @@ class Keeper(Single):
         given_key(seal_key)
         self._keep, self._seal_key, self._randomness = keep, seal_key, randomness
         self._line: tuple[Any, Held[Any] | None] = (at, None)
-        self._shown: tuple[SavedState, ...] = ()
+        # Of a state that nobody holds any more nothing can be shown, and no secret stays here
+        self._shown: WeakSet[SavedState] = WeakSet()
         self._entry = Entry(self._what)
 
     @property
@@ -165,7 +167,7 @@ class Keeper(Single):
         self._check_free()
         for state in self._shown:
             state.close()
-        self._shown = ()
+        self._shown.clear()
 
     def _held_step(self, call: Callable[[], object]) -> Held[Any] | None:
         """Return the step that is held, if the same call made it; None if none is held.
@@ -185,8 +187,7 @@ class Keeper(Single):
             return _given(answer)
         state = self._state_of(after, given_key(self._seal_key))
         held: Held[A] = Held(call(), after, answer, state)
-        # What has shown itself is closed by the next change; there are few between two
-        self._shown = (*(one for one in self._shown if not one.closed), state)
+        self._shown.add(state)
         self._line = (self._at, held)
         settled: A = self._settle(held)
         return settled

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import gc
 import pickle
 import tracemalloc
+import weakref
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -575,3 +577,25 @@ def test_a_sealed_state_that_is_read_late_shows_no_piece_of_what_changed():
         whole, late = bytes(pending.state), pending.state.buffers()
         assert whole.startswith(next(late) + next(late))
         requests = pending.kept()
+
+
+def test_a_session_holds_no_state_that_it_has_let_out():
+    """A state holds the secrets of its time, and a decryption key or a client would gather them all."""
+    shown = []
+    params = MODELS["semi-honest"]
+
+    def keep(state: secagg.SavedState) -> None:
+        shown.append(weakref.ref(state))
+
+    server = ServerSession(params, range(4), keep=IN_MEMORY)
+    client = ClientSession(params, 0, keep=keep, seal_key=None)
+    others = {one: ClientSession(params, one, keep=IN_MEMORY) for one in range(1, 4)}
+    while server.stage is not None:
+        for one, request in server.requests().items():
+            session = others.get(one, client)
+            answer = session.receive(request)
+            server.receive(one, (answer if isinstance(answer, Reply) else session.submit(np.zeros(3))).payload)
+        gc.collect()
+        assert [one() for one in shown] == [None] * len(shown)
+        server.advance()
+    assert len(shown) == 4
