@@ -309,8 +309,12 @@ class _Registry:
             # Taken out first: its module may ask this registry while it is imported
             point = self.points.pop(0)
             try:
-                register_protocol(point.load())
-            except Exception as problem:  # another package's own, whatever it is
+                try:
+                    found = point.load()
+                except Exception as problem:  # another package's code, whatever it raises
+                    raise InputError(f"{type(problem).__name__}: {problem}") from problem
+                register_protocol(found)
+            except InputError as problem:
                 self.points.insert(0, point)
                 raise InputError(
                     f"the entry point {point.name} = {point.value!r} of {ENTRY_POINTS} gives no protocol: {problem}; "

@@ -180,41 +180,38 @@ _SHARES = ServerRow(
     next=states.CollectingInputs,
 )
 
+_INPUTS = ServerRow(
+    stage="masked_input",
+    request=Kind.RELAYED_SHARES,
+    recipients=lambda _current, state: state.shared,
+    encode=_relay,
+    fold=_fold_input,
+    close=_close_inputs,
+    next=states.CollectingUnmask,
+)
+_UNMASK = ServerRow(
+    stage="unmask",
+    request=Kind.UNMASK_REQUEST,
+    recipients=lambda _current, state: state.asked,
+    encode=_announce_survivors,
+    fold=_fold_unmask_shares,
+    close=_finish,
+    next=states.Finished,
+)
+
 SEMI_HONEST: ServerTable = {
     (states.CollectingKeys, Kind.KEY_ADVERTISEMENT): _KEYS,
     (states.CollectingShares, Kind.ENCRYPTED_SHARES): _SHARES,
-    (states.CollectingInputs, Kind.MASKED_INPUT): ServerRow(
-        stage="masked_input",
-        request=Kind.RELAYED_SHARES,
-        recipients=lambda _current, state: state.shared,
-        encode=_relay,
-        fold=_fold_input,
-        close=_close_inputs,
-        next=states.CollectingUnmask,
-    ),
-    (states.CollectingUnmask, Kind.UNMASK_SHARES): ServerRow(
-        stage="unmask",
-        request=Kind.UNMASK_REQUEST,
-        recipients=lambda _current, state: state.asked,
-        encode=_announce_survivors,
-        fold=_fold_unmask_shares,
-        close=_finish,
-        next=states.Finished,
-    ),
+    (states.CollectingInputs, Kind.MASKED_INPUT): _INPUTS,
+    (states.CollectingUnmask, Kind.UNMASK_SHARES): _UNMASK,
 }
 """An honest-but-curious server, whichever the graph."""
 
 MALICIOUS_COMPLETE: ServerTable = {
     (states.CollectingKeys, Kind.KEY_ADVERTISEMENT): _KEYS,
     (states.CollectingShares, Kind.ENCRYPTED_SHARES): _SHARES,
-    (states.CollectingInputs, Kind.MASKED_INPUT): ServerRow(
-        stage="masked_input",
-        request=Kind.RELAYED_SHARES,
-        recipients=lambda _current, state: state.shared,
-        encode=_relay,
-        fold=_fold_input,
-        close=_close_inputs_checked,
-        next=states.CollectingConsistency,
+    (states.CollectingInputs, Kind.MASKED_INPUT): replace(
+        _INPUTS, close=_close_inputs_checked, next=states.CollectingConsistency
     ),
     (states.CollectingConsistency, Kind.CONSISTENCY): ServerRow(
         stage="check_consistency",
@@ -225,14 +222,8 @@ MALICIOUS_COMPLETE: ServerTable = {
         close=_close_consistency,
         next=states.CollectingUnmask,
     ),
-    (states.CollectingUnmask, Kind.UNMASK_SHARES): ServerRow(
-        stage="unmask",
-        request=Kind.RELAYED_SIGNATURES,
-        recipients=lambda _current, state: state.asked,
-        encode=_relay_signatures,
-        fold=_fold_unmask_shares,
-        close=_finish,
-        next=states.Finished,
+    (states.CollectingUnmask, Kind.UNMASK_SHARES): replace(
+        _UNMASK, request=Kind.RELAYED_SIGNATURES, encode=_relay_signatures
     ),
 }
 """A malicious server, everybody everybody's neighbour."""
